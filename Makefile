@@ -1,0 +1,50 @@
+# Two commands for a newcomer: `make demo` and `make test`. `make help` lists the rest.
+PY := .venv/bin/python
+APT := python3-venv libnftables1 nftables iproute2 procps gzip xz-utils
+export DEBIAN_FRONTEND := noninteractive
+
+help:
+	@echo 'make demo         watch an attack being stopped, in network namespaces, for real (under a minute)'
+	@echo 'make test         everything: lint, types, unit, laws, fuzz, end to end'
+	@echo 'make check        lint, types, unit and laws: under a minute, no root'
+	@echo 'make bench        throughput, latency and footprint, beside the peers, into bench/results/'
+	@echo 'make setup        .venv/bin/tocsin and what it needs'
+	@echo 'make lock         write requirements.txt anew from requirements.in'
+
+setup: .venv/.ready
+
+.venv/.ready: requirements.txt pyproject.toml
+	@missing=; for p in $(APT); do dpkg -s $$p >/dev/null 2>&1 || missing="$$missing $$p"; done; \
+	if [ -n "$$missing" ]; then \
+	  if [ "$$(id -u)" = 0 ]; then echo "setup: installing Debian packages:$$missing"; \
+	    apt-get update -qq && apt-get install -y -qq --no-install-recommends $$missing >/dev/null; \
+	  else echo "setup: please run: sudo apt-get install$$missing"; exit 1; fi; fi
+	@echo 'setup: making .venv from requirements.txt (versions and hashes pinned)'
+	@[ -x .venv/bin/python ] || $${PYTHON:-python3} -m venv .venv
+	@.venv/bin/pip install -q --disable-pip-version-check --require-hashes -r requirements.txt
+	@.venv/bin/pip install -q --disable-pip-version-check --no-build-isolation --no-deps -e .
+	@touch $@
+
+check: setup
+	.venv/bin/ruff format --check -q src tests bench
+	.venv/bin/ruff check -q src tests bench
+	.venv/bin/mypy
+	$(PY) -m pytest tests/unit tests/laws
+
+test: setup check
+	$(PY) -m pytest tests --ignore=tests/unit --ignore=tests/laws
+
+format: setup
+	.venv/bin/ruff check -q --fix src tests bench
+	.venv/bin/ruff format -q src tests bench
+
+demo: setup
+	@$(PY) -m tocsin.demo
+
+bench: setup
+	$(PY) bench/run.py
+
+lock:
+	uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --no-annotate requirements.in -o requirements.txt -q
+
+.PHONY: help setup check test format demo bench lock

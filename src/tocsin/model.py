@@ -1,0 +1,146 @@
+"""The nouns that travel between the rooms, and nothing else.
+
+Batch -> Event -> Finding -> Decision -> Op -> Receipt. Each carries what its cause can be found by. Times are Unix
+seconds (UTC, float), named `*_ts`; spans are seconds, named `*_s`. Subjects are texts that `ipaddress` would render:
+an IPv4 address (`192.0.2.7`), or a prefix (`2001:db8:1:2::/64`); never a host name.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from msgspec import Struct
+
+
+class Batch(Struct, frozen=True, gc=False):
+    """Whole lines of one source, as one block of bytes: the unit of work.
+
+    `data` holds whole lines, each ended by a newline (the reader adds one where a finished file lacks it).
+    `offset` is the position of `data[0]` in the source's (decompressed) bytes, `line` the number of its first line,
+    from 1 (0 where the reader joined in mid-file and cannot know). `arrival_ts` is when the lines were read; None for
+    finished files, whose lines are taken to arrive when they say.
+    """
+
+    source: str
+    data: bytes
+    offset: int = 0
+    line: int = 0
+    arrival_ts: float | None = None
+
+
+class HttpRequest(Struct, frozen=True, gc=False):
+    """One line of an access log. Texts are decoded from the log's escapes; `None` where the log says `-` or nothing.
+
+    `ts` is the stamp as logged (Apache: the request's start; nginx: its end). `source_ip` is the client whom the log
+    and the trusted proxies vouch for, canonical, or None where it is no address; `via` the proxy that told us.
+    `target` is the request target as sent; `path` its path percent-decoded once, slashes merged, dot segments resolved; `query`
+    what follows `?`, undecoded. A request line that is garbage has `method` None and the whole text in `target`.
+    """
+
+    ts: float
+    source_ip: str | None
+    method: str | None = None
+    target: str = ""
+    path: str = ""
+    query: str = ""
+    protocol: str | None = None
+    status: int | None = None
+    body_bytes: int | None = None
+    referer: str | None = None
+    user_agent: str | None = None
+    user: str | None = None
+    vhost: str | None = None
+    duration_s: float | None = None
+    via: str | None = None
+
+
+class AuthAttempt(Struct, frozen=True, gc=False):
+    """Somebody tried to log in. `service` is the daemon (`sshd`), `outcome` what it said."""
+
+    ts: float
+    source_ip: str | None
+    service: str
+    user: str | None
+    outcome: Literal["success", "failure"]
+    method: str | None = None
+
+
+class Unparsed(Struct, frozen=True, gc=False):
+    """A line that does not fit its source's format; `reason` says what was expected, for people."""
+
+    reason: str
+
+
+class Other(Struct, frozen=True, gc=False):
+    """A well-formed line that holds no fact we use (a syslog line of another daemon). Counted, never a rule's business."""
+
+
+Event = HttpRequest | AuthAttempt | Unparsed | Other
+
+
+class Evidence(Struct, frozen=True, gc=False):
+    """One log line that counted. `line` from 1, 0 where unknown; `offset` its first byte; `text` at most 1,000 characters, raw and hostile."""
+
+    source: str
+    line: int
+    offset: int
+    text: str
+
+
+class Finding(Struct, frozen=True, gc=False):
+    """A rule crossed its line. `id` derives from rule, subject and the crossing line, so reading twice finds once.
+
+    `ts` is the event time of the crossing line, `count` what was counted by then, `within_s` the window. `via` is the
+    proxy through which the subject came, None where it is the peer of our own socket.
+    """
+
+    id: str
+    rule: str
+    subject: str
+    ts: float
+    count: int
+    within_s: float
+    evidence: tuple[Evidence, ...] = ()
+    via: str | None = None
+
+
+Action = Literal["ban", "limit", "deny-request", "lift"]
+
+
+class Decision(Struct, frozen=True, gc=False):
+    """What should be in force: `action` on `subject` from `start_ts` to `end_ts` (None: for good), because of `finding`.
+
+    `origin` is who decided: `rule`, `operator` or `import`. `held` says why it is *not* to be put into the kernel
+    (observing, breaker tripped, behind a proxy), None where it is.
+    """
+
+    id: str
+    action: Action
+    subject: str
+    start_ts: float
+    end_ts: float | None
+    rule: str
+    finding: str | None
+    origin: Literal["rule", "operator", "import"] = "rule"
+    held: str | None = None
+
+
+class Op(Struct, frozen=True, gc=False, tag_field="op"):
+    """One change to the kernel: `ban` for `seconds` (None: for good) or `unban` of an address or a prefix."""
+
+    verb: Literal["ban", "unban"]
+    subject: str
+    seconds: int | None = None
+    decision: str = ""
+
+
+class Receipt(Struct, frozen=True, gc=False):
+    """What really happened to an Op."""
+
+    verb: Literal["ban", "unban"]
+    subject: str
+    decision: str
+    ok: bool
+    ts: float
+    error: str = ""
+    sockets_destroyed: int = 0
