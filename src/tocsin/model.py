@@ -111,7 +111,8 @@ class Decision(Struct, frozen=True, gc=False):
     """What should be in force: `action` on `subject` from `start_ts` to `end_ts` (None: for good), because of `finding`.
 
     `origin` is who decided: `rule`, `operator` or `import`. `held` says why it is *not* to be put into the kernel
-    (observing, breaker tripped, behind a proxy), None where it is.
+    (observing, breaker tripped, behind a proxy), None where it is. `lifts` is the id of the ban that a `lift` ends;
+    `note` says to people what led to it (which ban of this subject it is, why it was lifted).
     """
 
     id: str
@@ -123,6 +124,8 @@ class Decision(Struct, frozen=True, gc=False):
     finding: str | None
     origin: Literal["rule", "operator", "import"] = "rule"
     held: str | None = None
+    lifts: str | None = None
+    note: str = ""
 
 
 class Op(Struct, frozen=True, gc=False, tag_field="op"):

@@ -1,0 +1,342 @@
+"""The policy: what a finding leads to. It knows who is safe, who is banned until when, and who was banned before.
+
+Time is event time, handed in; no clock is read. The same findings in the same order give the same decisions.
+
+How long: the rule's ban (or the default), doubled for each earlier ban that is still remembered (`memory_s` after it
+ended), at most `max_s`. A ban that was lifted does not count as an earlier one. Lines from before a ban ended (or was
+lifted) do not ban again: they are what the ban was for, or what the operator has forgiven.
+
+What is in force is bounded: beyond `max_active` bans the ones that end first make room, lifted and counted.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+
+import msgspec
+from msgspec import UNSET, Struct, UnsetType
+
+from tocsin.decide.allow import AllowList
+from tocsin.decide.bantable import BanTable
+from tocsin.decide.breaker import Breaker, Notice
+from tocsin.decide.history import History
+from tocsin.decide.subjects import bounds, canonical, covering
+from tocsin.duration import render_duration
+from tocsin.model import Decision, Finding
+
+HELD_ROWS = 50_000
+DOUBLINGS_MAX = 40
+EXTEND_BY = (
+    0.1  # a ban in force is prolonged only by more than this part of the new one: no decision for every late line
+)
+
+
+class PolicySettings(Struct, frozen=True):
+    """`ban_s` where a rule does not say (None: for good); `max_s` caps what coming back adds, not a rule's own ban."""
+
+    ban_s: float | None = 4 * 3600.0
+    max_s: float = 28 * 86400.0
+    memory_s: float = 28 * 86400.0
+    max_active: int = 200_000
+    max_history: int = 500_000
+    observe: bool = False
+
+
+class RefusedError(ValueError):
+    """A ban that the operator asked for and that would hit somebody who is safe; the text says who and why."""
+
+
+class Saved(Struct, frozen=True, array_like=True):
+    """What a restart must take up and the ledger does not hold: what was held back lately, and the breakers."""
+
+    held: dict[str, float | None]
+    breaker: bytes | None
+
+
+class Policy:
+    """Turns findings into decisions and keeps what is in force.
+
+    `history` are rows (subject, number of bans, last end), `active` the bans in force and `starts` when those of them
+    began that are for good, all from the ledger. After each call, `take_lifts` and `take_notices` hand out what the
+    call caused besides its answer.
+    """
+
+    def __init__(
+        self,
+        settings: PolicySettings,
+        allow: AllowList,
+        *,
+        breaker: Breaker | None = None,
+        history: Iterable[tuple[str, int, float]] = (),
+        active: Mapping[str, float | None] | None = None,
+        starts: Mapping[str, float] | None = None,
+    ) -> None:
+        self.settings = settings
+        self.allow = allow
+        self.breaker = breaker
+        self._active = BanTable(settings.max_active)
+        self._held = BanTable(HELD_ROWS)
+        self._history = History(settings.max_history)
+        self._starts = dict(starts or {})  # of the bans for good, whose ids need it
+        self._lifts: list[Decision] = []
+        for subject, count, last_end_ts in history:
+            self._history.put(subject, count, last_end_ts)
+        for subject, end_ts in (active or {}).items():
+            gone = self._active.put(subject, end_ts, -math.inf)
+            if self._history.get(subject) is None:
+                self._history.put(subject, 1, math.inf if end_ts is None else end_ts)
+            for left_out, _ in gone:  # fewer fit than before: whoever is left out can be banned again
+                self._history.put(left_out, 0, -math.inf)
+
+    # -- findings ----------------------------------------------------------------------------------------------------
+
+    def decide(self, finding: Finding, rule_ban_s: float | UnsetType | None = UNSET) -> Decision | None:
+        """The decision that a finding leads to. None where it changes nothing: the subject is banned already (until
+        about then or later), or was when the line was written, or the same was held back a moment ago.
+
+        `held` says why the ban is not to be put into the kernel; such a decision bans nobody.
+        """
+        if self.breaker is not None:
+            self._trip(finding)
+        base_s = self.settings.ban_s if isinstance(rule_ban_s, UnsetType) else rule_ban_s
+        held = self._held_because(finding)
+        if held is not None:
+            return self._hold(finding, base_s, held)
+        subject, ts = finding.subject, finding.ts
+        holder = self._active.holder(subject, ts)
+        known = self._history.get(subject)
+        if holder is None and known is not None and ts < known[1]:
+            return None
+        earlier = self._earlier(known, ts) - (holder == subject)
+        seconds = self.escalated_s(base_s, earlier)
+        end_ts = None if seconds is None else ts + seconds
+        if holder is not None and not _much_later(end_ts, self._active.ends[holder], seconds):
+            return None
+        self._enforce(subject, end_ts, ts, max(earlier, 0) + 1)
+        if self.breaker is not None:
+            self.breaker.banned(finding, end_ts)
+        note = f"ban {earlier + 1} of this subject: {render_duration(base_s)} doubled" if earlier > 0 else ""
+        return Decision(
+            id=self._id(subject, end_ts),
+            action="ban",
+            subject=subject,
+            start_ts=ts,
+            end_ts=end_ts,
+            rule=finding.rule,
+            finding=finding.id,
+            held="observing" if self.settings.observe else None,
+            note=note,
+        )
+
+    def escalated_s(self, base_s: float | None, earlier: int) -> float | None:
+        """The length of a ban after so many earlier ones."""
+        if base_s is None or earlier <= 0:
+            return base_s
+        return max(base_s, min(base_s * 2.0 ** min(earlier, DOUBLINGS_MAX), self.settings.max_s))
+
+    def until_ts(self, subject: str, now_ts: float) -> float | None:
+        """Until when the subject is banned (infinity: for good), itself or by a wider prefix; None where it is not."""
+        holder = self._active.holder(subject, now_ts)
+        if holder is None:
+            return None
+        end_ts = self._active.ends[holder]
+        return math.inf if end_ts is None else end_ts
+
+    def _held_because(self, finding: Finding) -> str | None:
+        reason = self.allow.reason(finding.subject)
+        if reason is not None:
+            return f"allowed: {reason}"
+        if finding.via is not None:
+            return f"behind proxy {finding.via}: the kernel sees only the proxy; deny it in the web server"
+        return self.breaker.reason(finding.rule, finding.ts) if self.breaker is not None else None
+
+    def _hold(self, finding: Finding, base_s: float | None, held: str) -> Decision | None:
+        key = f"{finding.subject} {finding.rule}"
+        end_ts = None if base_s is None else finding.ts + base_s
+        last = self._held.ends.get(key, -math.inf)
+        if last is None or last > finding.ts:
+            return None
+        self._held.put(key, end_ts, finding.ts)
+        return Decision(
+            id=f"held~{finding.subject}~{finding.id}",
+            action="ban",
+            subject=finding.subject,
+            start_ts=finding.ts,
+            end_ts=end_ts,
+            rule=finding.rule,
+            finding=finding.id,
+            held=held,
+        )
+
+    def _earlier(self, known: tuple[int, float] | None, ts: float) -> int:
+        """How many bans of the subject are remembered, the one in force included."""
+        return known[0] if known is not None and ts <= known[1] + self.settings.memory_s else 0
+
+    def _enforce(self, subject: str, end_ts: float | None, ts: float, count: int) -> None:
+        self._history.put(subject, count, math.inf if end_ts is None else end_ts)
+        self._starts.pop(subject, None)
+        if end_ts is None:
+            self._starts[subject] = ts
+        for gone, gone_end_ts in self._active.put(subject, end_ts, ts):
+            why = f"made room: {self.settings.max_active} bans are in force and this one ended first"
+            self._lifts.append(self._lift(gone, gone_end_ts, ts, why, "rule", ""))
+
+    # -- the operator ------------------------------------------------------------------------------------------------
+
+    def ban(self, subject: str, seconds: float | None, now_ts: float, *, force: bool = False) -> Decision:
+        """Ban an address or a prefix because an operator says so (None: for good), in place of any ban it has.
+
+        ValueError where it is no address; RefusedError where somebody on the allow list would be hit, unless forced.
+        What is built in (loopback, link-local, multicast) is refused by the enforcer even then.
+        """
+        subject = canonical(subject)
+        reason = self.allow.reason(subject)
+        if reason is not None and not force:
+            raise RefusedError(
+                f"{subject} is safe ({reason}); take it off the allow list first, or insist with --force"
+            )
+        end_ts = None if seconds is None else now_ts + seconds
+        known = self._history.get(subject)
+        earlier = self._earlier(known, now_ts) - (self._active.holder(subject, now_ts) == subject)
+        self._enforce(subject, end_ts, now_ts, max(earlier, 0) + 1)
+        return Decision(
+            id=self._id(subject, end_ts),
+            action="ban",
+            subject=subject,
+            start_ts=now_ts,
+            end_ts=end_ts,
+            rule="",
+            finding=None,
+            origin="operator",
+            held="observing" if self.settings.observe else None,
+            note="forced: " + reason if reason is not None else "",
+        )
+
+    def lift(self, subject: str, now_ts: float, note: str = "") -> list[Decision]:
+        """End every ban because of which `subject` cannot get through: its own, those of prefixes that hold it, and,
+        where it is a prefix itself, those of everything in it. Empty where nothing was banned. The operator's doing.
+        """
+        target = canonical(subject)
+        found = dict.fromkeys(text for text in (target, *covering(subject)) if text in self._active.ends)
+        version, low, high = bounds(target)
+        if low != high and (not target.endswith("/64") or self._active.holds_narrower(64)):
+            found.update(dict.fromkeys(self._within(version, low, high)))
+        return [self._lift_active(text, now_ts, note or "unbanned", "operator", "") for text in found]
+
+    def _within(self, version: int, low: int, high: int) -> list[str]:
+        inside = []
+        for text in self._active:
+            if (":" in text) == (version == 6):
+                _, first, last = bounds(text)
+                if low <= first and last <= high:
+                    inside.append(text)
+        return inside
+
+    # -- what is in force --------------------------------------------------------------------------------------------
+
+    def desired(self, now_ts: float) -> dict[str, float | None]:
+        """What should be in the kernel now: subject to end (None: for good). Nothing while observing."""
+        if self.settings.observe:
+            return {}
+        return {subject: end_ts for subject, end_ts in self._active.ends.items() if end_ts is None or end_ts > now_ts}
+
+    def expire(self, now_ts: float) -> list[str]:
+        """Forget the bans that have ended, as the kernel does by itself; returns their subjects."""
+        self._held.expire(now_ts)
+        return self._active.expire(now_ts)
+
+    def spare(self, now_ts: float) -> list[Decision]:
+        """Lift the bans of all who are on the allow list by now (its entries change while the guard runs)."""
+        safe = [(subject, self.allow.reason(subject)) for subject in self._active]
+        return [
+            self._lift_active(subject, now_ts, f"allowed: {reason}", "rule", "") for subject, reason in safe if reason
+        ]
+
+    def counts(self) -> dict[str, int]:
+        """Figures for `status`."""
+        return {
+            "active": len(self._active),
+            "evicted": self._active.evicted,
+            "remembered": len(self._history),
+            "forgotten": self._history.evicted,
+        }
+
+    def restate(self, now_ts: float) -> list[Decision]:
+        """The bans in force as decisions, for a ledger that had to be begun anew. Their rules and findings are lost."""
+        return [
+            Decision(self._id(subject, end_ts), "ban", subject, now_ts, end_ts, "", None, "import", note="taken over")
+            for subject, end_ts in self.desired(now_ts).items()
+        ]
+
+    # -- side effects ------------------------------------------------------------------------------------------------
+
+    def take_lifts(self) -> list[Decision]:
+        """Bans that ended early since the last call: to make room, or because a breaker has tripped."""
+        lifts, self._lifts = self._lifts, []
+        return lifts
+
+    def take_notices(self) -> list[Notice]:
+        """What people must be told: breakers that tripped, or were reset, since the last call."""
+        return self.breaker.take_notices() if self.breaker is not None else []
+
+    def _trip(self, finding: Finding) -> None:
+        assert self.breaker is not None  # noqa: S101  the caller has looked
+        for victim, end_ts in self.breaker.hit(finding).items():
+            if self._active.ends.get(victim, -math.inf) == end_ts:
+                why = f"breaker: rule {finding.rule} had hit a visitor"
+                self._lifts.append(self._lift_active(victim, finding.ts, why, "rule", finding.rule))
+
+    def _lift_active(self, subject: str, now_ts: float, note: str, origin: str, rule: str) -> Decision:
+        end_ts = self._active.ends[subject]
+        self._active.remove(subject)
+        return self._lift(subject, end_ts, now_ts, note, origin, rule)
+
+    def _lift(self, subject: str, end_ts: float | None, now_ts: float, note: str, origin: str, rule: str) -> Decision:
+        lifts = self._id(subject, end_ts)
+        self._starts.pop(subject, None)
+        known = self._history.get(subject)
+        if known is not None:
+            self._history.amend(subject, max(known[0] - 1, 0), now_ts)
+        return Decision(
+            id=f"lift~{lifts}~{now_ts!r}",
+            action="lift",
+            subject=subject,
+            start_ts=now_ts,
+            end_ts=None,
+            rule=rule,
+            finding=None,
+            origin="operator" if origin == "operator" else "rule",
+            lifts=lifts,
+            note=note,
+        )
+
+    def _id(self, subject: str, end_ts: float | None) -> str:
+        """A ban's id follows from what it is, so that 200,000 of them need not be kept."""
+        if end_ts is not None:
+            return f"ban~{subject}~{end_ts!r}"
+        return f"ban~{subject}~{self._starts.get(subject, 0.0)!r}~for-good"
+
+    # -- restarts ----------------------------------------------------------------------------------------------------
+
+    def dump(self) -> bytes:
+        """State that a restart takes up beside what the ledger holds (bans in force, history)."""
+        breaker = self.breaker.dump() if self.breaker is not None else None
+        return msgspec.msgpack.encode(Saved(self._held.ends, breaker))
+
+    def load(self, state: bytes) -> None:
+        """Take up a dumped state. msgspec.DecodeError where it is none."""
+        saved = msgspec.msgpack.decode(state, type=Saved)
+        for key, end_ts in saved.held.items():
+            self._held.put(key, end_ts, -math.inf)
+        if self.breaker is not None and saved.breaker is not None:
+            self.breaker.load(saved.breaker)
+
+
+def _much_later(new_end_ts: float | None, end_ts: float | None, seconds: float | None) -> bool:
+    """Whether a ban until `new_end_ts` (of so many seconds) is worth putting in place of one until `end_ts`."""
+    if end_ts is None:
+        return False
+    if new_end_ts is None or seconds is None:
+        return True
+    return new_end_ts > end_ts + EXTEND_BY * seconds

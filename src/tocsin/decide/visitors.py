@@ -1,0 +1,288 @@
+"""Which addresses have lately behaved like visitors: so that a rule that would hit visitors can be told from one that
+hits attackers, however many.
+
+A browser loads a page, then what the page is made of, and names the page as referer. Of each watched address:
+
+- a *page* is a GET answered 200 or 304 whose path does not end like an asset. It is *confirmed* when two assets that
+  name it as referer were answered 200, 206 or 304, or at once when its own referer is another page that the address
+  has loaded (of those, the last eight are known);
+- an *asset* is a GET whose path ends like a style sheet, script, picture or font;
+- *innocent* are confirmed pages, and of each page's assets the first three, so that one heavy page is not worth a
+  hundred requests. *Neutral* are its other assets (missing ones too), and whatever succeeds and names a loaded page
+  as referer (scripts that call home). All else, and all that is none of this and matches a rule, is *foreign*.
+
+A *visitor* has, within `lately_s`, loaded a page that two assets confirmed, and of its latest innocent and foreign
+requests at least three in four were innocent. Who fetches one page with all its assets and then attacks is none by
+the time of the second foreign request; and that a rule must have counted *visiting* (`breaker.py`) keeps out who
+goes on fetching pages meanwhile.
+
+Addresses are watched by a sample that depends on their CRC alone: all while there are few, half as many each time the
+table is full, more again when it has emptied. What the sample is cannot change a finding, only what a breaker sees.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from zlib import crc32
+
+import msgspec
+from msgspec import Struct
+
+from tocsin.decide.subjects import bounds, canonical, site_of
+from tocsin.model import HttpRequest
+
+_STYLE = {"css", "js", "mjs", "map", "wasm", "woff", "woff2", "ttf", "otf", "eot"}
+_PICTURES = {"png", "jpg", "jpeg", "gif", "webp", "avif", "svg", "ico", "bmp", "mp3", "mp4", "ogg", "webm"}
+ASSET_SUFFIXES = frozenset(_STYLE | _PICTURES)
+PAGES_KEPT = 8
+CONFIRMED_BY = 2  # assets that name the page
+ASSETS_COUNTED = 3  # of each page
+INNOCENT_SHARE = 0.75
+COUNTED_MAX = 64  # requests that count; older ones fade out by halves
+PASSING_S = 60.0  # an address that has confirmed no page is forgotten so soon when room is needed
+REFERERS_CACHED = 2048
+REFERER_CHARS = 200  # longer ones are not worth their memory
+MASK_MAX = 0xFFFF
+
+
+class Visits(Struct, array_like=True, gc=False):
+    """What one address has done. `pages` are CRCs of the paths of the last pages, `assets` how many named each."""
+
+    seen_ts: float
+    confirmed_ts: float = -math.inf
+    innocent: int = 0
+    foreign: int = 0
+    pages: list[int] = []
+    assets: list[int] = []
+    site: str = ""
+
+
+class Saved(Struct, frozen=True, array_like=True):
+    """The whole state, for a restart."""
+
+    mask: int
+    now_ts: float
+    relax_ts: float
+    table: dict[str, Visits]
+
+
+def is_asset(path: str) -> bool:
+    """Whether a path ends like something that a page embeds."""
+    return path[-6:].rpartition(".")[2].lower() in ASSET_SUFFIXES
+
+
+def page_key(target: str) -> int:
+    """What pages and referers are compared by: the path as sent, without query and fragment."""
+    path = target.partition("?")[0].partition("#")[0]
+    return crc32(path.encode("utf-8", "surrogatepass")) or 1
+
+
+def referer_key(referer: str | None) -> int:
+    """The `page_key` of the page that a referer names, 0 where it names none."""
+    if not referer:
+        return 0
+    scheme = referer.find("://")
+    slash = referer.find("/", scheme + 3) if scheme > 0 else -1
+    return page_key(referer[slash:]) if slash > 0 else 0
+
+
+class Visitors:
+    """Watches at most `max_addresses` addresses. An observer of the engine: it is told of whom it meets (`meet`) and
+    what those in `watching` request (`note`), in the order of the lines. Addresses are subjects (IPv6 by /64).
+    """
+
+    def __init__(self, max_addresses: int = 8192, lately_s: float = 3600.0) -> None:
+        self.max_addresses = max_addresses
+        self.lately_s = lately_s
+        self.watching: set[str] = set()
+        self.now_ts = -math.inf
+        self._mask = 0
+        self._relax_ts = -math.inf
+        self._table: dict[str, Visits] = {}
+        self._referers: dict[str, int] = {}
+
+    def sampled(self, subject: str) -> bool:
+        """Whether the requests of this address are wanted."""
+        return not crc32(subject.encode()) & self._mask
+
+    def meet(self, subject: str, ts: float) -> None:
+        """An address that was not seen lately: watch it if it is in the sample."""
+        if ts > self.now_ts:
+            self.now_ts = ts
+            if ts >= self._relax_ts:
+                self._relax()
+        if subject in self._table or not self.sampled(subject):
+            return
+        if len(self._table) >= self.max_addresses:
+            self._make_room()
+            if not self.sampled(subject):
+                return
+        self._table[subject] = Visits(ts)
+        self.watching.add(subject)
+
+    def note(self, request: HttpRequest, subject: str = "", *, matched: bool = False) -> None:
+        """A request. `subject` is the key of its address (default: made from `source_ip`); `matched` says that the
+        condition of a rule fits it, other than one that counts every request.
+        """
+        if not subject:
+            if request.source_ip is None:
+                return
+            subject = canonical(request.source_ip)
+        visits = self._table.get(subject)
+        if visits is None or request.ts > self.now_ts:
+            self.meet(subject, request.ts)
+            visits = self._table.get(subject)
+            if visits is None:
+                return
+        visits.seen_ts = max(request.ts, visits.seen_ts)
+        self._judge(visits, request, matched)
+
+    def _judge(self, visits: Visits, request: HttpRequest, matched: bool) -> None:  # noqa: FBT001  internal, hot
+        status, referer = request.status or 0, request.referer
+        referred = self._referers.get(referer) if referer else 0
+        if referred is None:
+            referred = self._remember(referer)
+        at = visits.pages.index(referred) if referred in visits.pages else -1
+        if request.method == "GET" and is_asset(request.path):
+            if at >= 0 and status in (200, 206, 304):
+                self._asset(visits, at, request.ts)
+            elif at < 0 and (status >= 400 or not referred):
+                _count(visits, 0, 1)
+        elif request.method == "GET" and status in (200, 304):
+            key = page_key(request.target)
+            led = at >= 0 and referred != key
+            _open(visits, key)
+            if led:
+                visits.assets[-1] = CONFIRMED_BY  # it needs no assets any more: the browser has them
+            _count(visits, led, not led)
+        elif matched or at < 0 or status >= 400:
+            _count(visits, 0, 1)
+
+    def _remember(self, referer: str | None) -> int:
+        """A referer's key; all the assets of a page name the same one."""
+        key = referer_key(referer)
+        if referer and len(referer) <= REFERER_CHARS:
+            if len(self._referers) >= REFERERS_CACHED:
+                self._referers.clear()
+            self._referers[referer] = key
+        return key
+
+    def _asset(self, visits: Visits, at: int, ts: float) -> None:
+        named = visits.assets[at] = visits.assets[at] + 1
+        if named == CONFIRMED_BY:  # until now the page stood as foreign
+            visits.foreign -= visits.foreign > 0
+            visits.innocent += 1
+        if named >= CONFIRMED_BY:
+            visits.confirmed_ts = max(ts, visits.confirmed_ts)
+        if named <= ASSETS_COUNTED:
+            _count(visits, 1, 0)
+
+    # -- questions ---------------------------------------------------------------------------------------------------
+
+    def is_visitor(self, visits: Visits) -> bool:
+        """Whether the address has lately behaved like a visitor."""
+        return visits.confirmed_ts >= self.now_ts - self.lately_s and visits.innocent >= INNOCENT_SHARE * (
+            visits.innocent + visits.foreign
+        )
+
+    def hit_by(self, subject: str) -> dict[str, Visits]:
+        """The visitors whom a ban of the subject (an address, or a prefix) would hit."""
+        visits = self._table.get(subject)
+        if visits is not None:
+            return {subject: visits} if self.is_visitor(visits) else {}
+        if "/" not in subject or subject.endswith("/64"):
+            return {}
+        version, low, high = bounds(subject)
+        hit = {}
+        for address, known in self._visitors():
+            its_version, first, last = bounds(address)
+            if its_version == version and low <= first and last <= high:
+                hit[address] = known
+        return hit
+
+    def sites_seen(self) -> int:
+        """From how many networks (IPv4 /16, IPv6 /32) visitors came lately."""
+        return len({self.site(address, visits) for address, visits in self._visitors()})
+
+    def site(self, address: str, visits: Visits) -> str:
+        """The network for which a visitor counts, worked out once."""
+        if not visits.site:
+            visits.site = site_of(address)
+        return visits.site
+
+    def was_visiting(self, address: str, request: HttpRequest) -> bool:
+        """Whether a request of this address is what visitors do: a page that is there, or an asset that is there or
+        that a page it has loaded asks for.
+        """
+        if request.method != "GET" or request.status is None:
+            return False
+        if not is_asset(request.path):
+            return request.status in (200, 304)
+        visits = self._table.get(address)
+        own = visits is not None and referer_key(request.referer) in visits.pages
+        return own or request.status in (200, 206, 304)
+
+    def _visitors(self) -> Iterator[tuple[str, Visits]]:
+        return ((address, visits) for address, visits in self._table.items() if self.is_visitor(visits))
+
+    # -- bounds ------------------------------------------------------------------------------------------------------
+
+    def _make_room(self) -> None:
+        """Free at least a quarter: whoever is gone, who only passed, then half of the sample as often as it takes."""
+        self._keep(lambda visits: visits.seen_ts >= self.now_ts - self.lately_s)
+        recent_ts = self.now_ts - PASSING_S
+        self._keep(lambda visits: visits.confirmed_ts > -math.inf or visits.seen_ts >= recent_ts)
+        enough = self.max_addresses * 3 // 4
+        while len(self._table) > enough and self._mask < MASK_MAX:
+            self._mask = 2 * self._mask + 1
+            self._forget([address for address in self._table if not self.sampled(address)])
+        if len(self._table) > enough:  # addresses chosen so that they are in every sample
+            self._keep(lambda visits: visits.confirmed_ts > -math.inf)
+            self._forget(list(self._table)[: max(0, len(self._table) - enough)])
+
+    def _relax(self) -> None:
+        """From time to time: forget who is gone, and watch twice as many where that leaves the table rather empty."""
+        self._relax_ts = self.now_ts + self.lately_s / 2
+        self._keep(lambda visits: visits.seen_ts >= self.now_ts - self.lately_s)
+        if len(self._table) < self.max_addresses // 4:
+            self._mask >>= 1
+
+    def _keep(self, wanted: Callable[[Visits], bool]) -> None:
+        self._forget([address for address, visits in self._table.items() if not wanted(visits)])
+
+    def _forget(self, addresses: list[str]) -> None:
+        for address in addresses:
+            del self._table[address]
+            self.watching.discard(address)
+
+    # -- restarts ----------------------------------------------------------------------------------------------------
+
+    def dump(self) -> bytes:
+        """All state, for a restart."""
+        return msgspec.msgpack.encode(Saved(self._mask, self.now_ts, self._relax_ts, self._table))
+
+    def load(self, state: bytes) -> None:
+        """Take up a dumped state. msgspec.DecodeError where it is none."""
+        saved = msgspec.msgpack.decode(state, type=Saved)
+        self._mask, self.now_ts, self._relax_ts, self._table = saved.mask, saved.now_ts, saved.relax_ts, saved.table
+        self.watching = set(self._table)
+
+
+def _open(visits: Visits, key: int) -> None:
+    """A page was loaded: it is the last one now."""
+    if key in visits.pages:
+        at = visits.pages.index(key)
+        del visits.pages[at], visits.assets[at]
+    elif len(visits.pages) >= PAGES_KEPT:
+        del visits.pages[0], visits.assets[0]
+    visits.pages.append(key)
+    visits.assets.append(0)
+
+
+def _count(visits: Visits, innocent: int, foreign: int) -> None:
+    if visits.innocent + visits.foreign >= COUNTED_MAX:
+        visits.innocent //= 2
+        visits.foreign //= 2
+    visits.innocent += innocent
+    visits.foreign += foreign

@@ -1,0 +1,133 @@
+"""The multi-pattern prefilter: which lines of a block could matter to which rules, without parsing any.
+
+In: a block of whole lines. Out: (start of line, mask of rules) for each line in which a pattern occurs, in order.
+A pattern over-approximates: a line without it cannot match its rule, a line with it may. With `on=False` every line
+is a candidate for every rule; findings must not differ (law 7).
+
+Hyperscan scans 240 MB for a rule set in 0.04-0.1 s. Where no wheel of it exists, `re` finds the same lines, slower.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING
+
+from msgspec import Struct
+
+if TYPE_CHECKING:
+    from tocsin.formats import Format
+    from tocsin.rules import Need
+
+try:
+    import hyperscan
+except ImportError:  # pragma: no cover  # no wheel for this machine: the fallback gives the same candidates
+    hyperscan = None  # type: ignore[assignment]  # a module, or nothing
+
+Candidates = list[tuple[int, int]]
+
+
+class Pattern(Struct, frozen=True):
+    """A regex that Hyperscan and `re` read alike (no look-around, never across a newline), and whom it concerns."""
+
+    regex: bytes
+    mask: int
+    ignore_case: bool = False
+
+
+# In the request: an ASCII sign spelt as %XX, so that a decoded path may hold what the line does not show.
+_PERCENT_HEX = rb"[2-7]"
+# In JSON: an ASCII sign spelt as an escape.
+_JSON_ESCAPE = rb"\\(?:u00[2-7]|/)"
+_IN_REQUEST = frozenset({"path", "target", "query", "method"})
+
+
+def need_patterns(needs: Iterable[Need], fmt: Format, mask: int) -> list[Pattern]:
+    """Patterns one of which occurs in every line of the format that fulfils one of the needs."""
+    patterns = []
+    for need in needs:
+        in_request = need.field in _IN_REQUEST
+        literal = "" if need.field == "method" else need.literal
+        method = need.literal if need.field == "method" else need.method
+        regex = fmt.request_pattern(method, literal) if in_request and not (need.ignore_case and method) else None
+        plain = regex or re.escape(need.literal.encode())
+        patterns.append(Pattern(plain, mask, need.ignore_case))
+        if need.encoded:
+            percent = fmt.request_pattern(method, "%") if regex else None
+            patterns.append(Pattern((percent or b"%") + _PERCENT_HEX, mask))
+        if fmt.request_pattern(None, "") is None:
+            patterns.append(Pattern(_JSON_ESCAPE, mask))
+    return patterns
+
+
+class Scanner:
+    """Finds candidate lines. `always` is the mask of rules that want every line, and so cannot be prefiltered."""
+
+    def __init__(self, patterns: Sequence[Pattern], always: int = 0, *, fallback: bool = False) -> None:
+        merged: dict[tuple[bytes, bool], int] = {}
+        for pattern in patterns:
+            slot = (pattern.regex, pattern.ignore_case)
+            merged[slot] = merged.get(slot, 0) | pattern.mask
+        self.always = always
+        self.masks = tuple(merged.values())
+        self._ends: Callable[[bytes], Iterator[tuple[int, int]]] = lambda _data: iter(())
+        if merged:
+            regexes = list(merged)
+            self._ends = _python_ends(regexes) if fallback or hyperscan is None else _hyperscan_ends(regexes)
+
+    def scan(self, data: bytes) -> Candidates:
+        """Candidate lines of a block of whole lines, in order."""
+        return list(self._every_line(data) if self.always else self._hits(data))
+
+    def _hits(self, data: bytes) -> Iterator[tuple[int, int]]:
+        start, end, mask = 0, -1, 0
+        masks = self.masks
+        for pattern, position in self._ends(data):
+            if position > end:
+                if mask:
+                    yield start, mask
+                start = data.rfind(b"\n", 0, position) + 1
+                end = data.find(b"\n", position)
+                mask = 0
+            mask |= masks[pattern]
+        if mask:
+            yield start, mask
+
+    def _every_line(self, data: bytes) -> Iterator[tuple[int, int]]:
+        hits = dict(self._hits(data))
+        start = 0
+        while start < len(data):
+            yield start, self.always | hits.get(start, 0)
+            start = data.find(b"\n", start) + 1
+
+
+def _hyperscan_ends(regexes: Sequence[tuple[bytes, bool]]) -> Callable[[bytes], Iterator[tuple[int, int]]]:
+    database = hyperscan.Database(mode=hyperscan.HS_MODE_BLOCK)
+    database.compile(
+        expressions=[regex for regex, _ in regexes],
+        ids=list(range(len(regexes))),
+        elements=len(regexes),
+        flags=[hyperscan.HS_FLAG_CASELESS if ignore_case else 0 for _, ignore_case in regexes],
+    )
+
+    def ends(data: bytes) -> Iterator[tuple[int, int]]:
+        hits: list[tuple[int, int]] = []
+
+        def note(pattern: int, _start: int, end: int, _flags: int, _context: object) -> None:
+            hits.append((pattern, end))
+
+        database.scan(data, match_event_handler=note)
+        return iter(hits)
+
+    return ends
+
+
+def _python_ends(regexes: Sequence[tuple[bytes, bool]]) -> Callable[[bytes], Iterator[tuple[int, int]]]:
+    compiled = [re.compile(regex, re.IGNORECASE if ignore_case else 0) for regex, ignore_case in regexes]
+
+    def ends(data: bytes) -> Iterator[tuple[int, int]]:
+        hits = [(match.end(), i) for i, regex in enumerate(compiled) for match in regex.finditer(data)]
+        hits.sort()
+        return ((i, end) for end, i in hits)
+
+    return ends

@@ -1,0 +1,186 @@
+"""The watcher's side of enforcement: sends Ops, hears Receipts, and keeps the kernel as the policy wants it.
+
+Each decision becomes its Op at once. Besides, what the kernel really holds is read at the start, whenever somebody
+else changed the ruleset, and now and then for the counters; `reconcile` says what is missing, and that is sent.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections import deque
+from collections.abc import Callable
+
+from tocsin.decide.policy import Policy
+from tocsin.decide.reconcile import reconcile
+from tocsin.enforce.client import Enforcer, InForce
+from tocsin.enforce.protocol import Actual, Changed, Receipts
+from tocsin.ledger.store import Ledger
+from tocsin.model import Decision, Op, Receipt
+
+READ_EVERY_S = 30.0
+READ_SHARE = 400.0  # a reading that takes long (100,000 bans: a second) is repeated so much more rarely
+RETRY_S = 1.0
+LATENCIES_KEPT = 2000
+FAILURES_SAID = 20  # of one reading; the rest is counted
+
+Say = Callable[..., None]
+
+
+class Enforcing:
+    """Between policy, enforcer and ledger. `ready` once the kernel holds what it should for the first time."""
+
+    def __init__(self, enforcer: Enforcer | None, policy: Policy, ledger: Ledger, say: Say) -> None:
+        self.enforcer = enforcer
+        self.policy = policy
+        self.ledger = ledger
+        self.say = say
+        self.ready = enforcer is None
+        self.error = "" if enforcer else "no firewall: only observing"
+        self.latencies_s: deque[float] = deque(maxlen=LATENCIES_KEPT)
+        self.receipts: dict[str, Receipt] = {}
+        self._arrival_ts: dict[str, float] = {}
+        self._waiting: deque[Op] = deque()
+        self._reading: InForce | None = None
+        self._read_began_s = 0.0
+        self._read_again = False
+        self._read_due_s = 0.0
+        self._expected = 0
+        self._failed = 0
+
+    # -- out ---------------------------------------------------------------------------------------------------------
+
+    def apply(self, decision: Decision, arrival_ts: float | None = None) -> None:
+        """Bring a decision into the kernel, if it belongs there."""
+        if self.enforcer is None or decision.held is not None:
+            return
+        if decision.action == "lift":
+            self._send([Op("unban", decision.subject, None, decision.id)])
+            return
+        left_s = math.inf if decision.end_ts is None else decision.end_ts - time.time()
+        if left_s <= 0:
+            return  # read late, after a stop: its time is over
+        if arrival_ts is not None and len(self._arrival_ts) < LATENCIES_KEPT:
+            self._arrival_ts[decision.id] = arrival_ts
+        seconds = None if decision.end_ts is None else max(1, math.ceil(left_s))
+        self._send([Op("ban", decision.subject, seconds, decision.id)])
+
+    def _send(self, ops: list[Op]) -> None:
+        if self.enforcer is None:
+            return
+        if self._waiting:
+            self._waiting.extend(ops)
+            return
+        self._waiting.extend(self.enforcer.send(ops))
+
+    def flush(self) -> None:
+        """Offer again what the enforcer's queue could not take."""
+        if self.enforcer is None:
+            return
+        self.enforcer.flush()
+        if self._waiting:
+            ops = list(self._waiting)
+            self._waiting.clear()
+            self._waiting.extend(self.enforcer.send(ops))
+
+    @property
+    def wants_write(self) -> bool:
+        """Whether to wait until the socket takes more."""
+        return self.enforcer is not None and bool(self._waiting or self.enforcer.queued_bytes)
+
+    # -- in ----------------------------------------------------------------------------------------------------------
+
+    def receive(self) -> None:
+        """Take in what the enforcer says. EOFError when it has gone."""
+        if self.enforcer is None:
+            return
+        for message in self.enforcer.receive():
+            if isinstance(message, Receipts):
+                self._on_receipts(message)
+            elif isinstance(message, Actual):
+                if self._reading is not None and self._reading.add(message):
+                    self._on_actual(self._reading)
+            elif isinstance(message, Changed):
+                self.say(
+                    "changed",
+                    f"the firewall was changed by somebody else ({message.reason}): restoring what is missing",
+                )
+                self.read_now()
+
+    def _on_receipts(self, message: Receipts) -> None:
+        self.ledger.receipts(message.receipts)
+        failed = [receipt for receipt in message.receipts if not receipt.ok]
+        for receipt in message.receipts:
+            arrival_ts = self._arrival_ts.pop(receipt.decision, None)
+            if arrival_ts is not None and receipt.ok:
+                self.latencies_s.append(receipt.ts - arrival_ts)
+        if len(message.receipts) <= FAILURES_SAID:
+            self.receipts.update((receipt.decision, receipt) for receipt in message.receipts)
+            while len(self.receipts) > LATENCIES_KEPT:
+                del self.receipts[next(iter(self.receipts))]
+        for receipt in failed[:FAILURES_SAID]:
+            self.say("failed", f"{receipt.verb} {receipt.subject} failed: {receipt.error}", subject=receipt.subject)
+        if len(failed) > FAILURES_SAID:
+            self.say("failed", f"{len(failed) - FAILURES_SAID} more changes failed")
+        self.error = failed[0].error if failed else ""
+        if self._expected:
+            self._expected -= len(message.receipts) if not message.revised else 0
+            if self._expected <= 0:
+                self._expected = 0
+                self.ready = True
+        if failed:
+            self._read_due_s = min(self._read_due_s, time.monotonic() + RETRY_S)
+
+    def _on_actual(self, actual: InForce) -> None:
+        self._reading = None
+        now_ts = time.time()
+        if actual.error:
+            self.error = actual.error
+            self.say("failed", f"the firewall cannot be read: {actual.error}")
+        else:
+            self.error = ""
+            ops = reconcile(self.policy.desired(now_ts), actual.remaining_s(now_ts), now_ts)
+            if ops:
+                missing = sum(op.verb == "ban" for op in ops)
+                self.say("reconcile", f"reconciling: {missing} bans into the kernel, {len(ops) - missing} out of it")
+                self._expected = 0 if self.ready else len(ops)
+                self._send(ops)
+            else:
+                self.ready = True
+            self.ledger.counters([(subject, *stopped) for subject, stopped in actual.stopped.items()])
+        cost_s = time.monotonic() - self._read_began_s
+        pause_s = RETRY_S if actual.error else max(READ_EVERY_S, READ_SHARE * cost_s)
+        self._read_due_s = time.monotonic() + pause_s
+        if self._read_again:
+            self._read_again = False
+            self.read_now()
+
+    def read_now(self) -> None:
+        """Ask what the kernel holds; the answer is reconciled."""
+        if self.enforcer is None:
+            return
+        if self._reading is not None:
+            self._read_again = True
+            return
+        if self.enforcer.read() is None:
+            self._read_due_s = time.monotonic() + RETRY_S
+            return
+        self._reading = InForce()
+        self._read_began_s = time.monotonic()
+
+    def tick(self, now_s: float) -> None:
+        """Read when it is time (`now_s`: monotonic)."""
+        if self.enforcer is not None and self._reading is None and now_s >= self._read_due_s:
+            self.read_now()
+
+    def due_s(self) -> float:
+        """When `tick` has something to do, on the monotonic clock."""
+        return math.inf if self.enforcer is None or self._reading is not None else self._read_due_s
+
+    def latency_ms(self) -> dict[str, float | int]:
+        """From reading a line to its ban in the kernel, of the last bans."""
+        ordered = sorted(self.latencies_s)
+        if not ordered:
+            return {"p50": 0.0, "p99": 0.0, "count": 0}
+        at = lambda share: round(1000 * ordered[min(len(ordered) - 1, int(share * len(ordered)))], 3)  # noqa: E731
+        return {"p50": at(0.5), "p99": at(0.99), "count": len(ordered)}

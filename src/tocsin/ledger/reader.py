@@ -1,0 +1,236 @@
+"""Looking into the ledger from the command line, whether a guard runs or not. Read only; never blocks the writer."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from collections.abc import Iterator
+from pathlib import Path
+from types import TracebackType
+from urllib.parse import quote
+
+import msgspec
+from msgspec import Struct
+
+from tocsin.decide.subjects import covering
+from tocsin.ledger.fault import describe
+from tocsin.ledger.schema import BUSY_TIMEOUT_S, MIGRATIONS, applied_migrations
+from tocsin.ledger.writer import unpack_evidence
+from tocsin.model import Decision, Finding
+
+_FINDING = "id, rule, subject, ts, count, within_s, evidence, via"
+_DECISION = "id, action, subject, start_ts, end_ts, rule, finding, origin, held, lifts, note"
+
+
+class LedgerError(Exception):
+    """The ledger cannot be read; the text says why and what to do. `code` is the exit code that fits (sysexits)."""
+
+    def __init__(self, text: str, code: int) -> None:
+        super().__init__(text)
+        self.code = code
+
+
+class Ban(Struct, frozen=True):
+    """The present or last ban of a subject; `end_ts` None is for good. `times` counts its bans that are remembered;
+    `packets` and `bytes` are what it has stopped as far as the kernel was asked.
+    """
+
+    subject: str
+    decision: str
+    rule: str
+    origin: str
+    start_ts: float
+    end_ts: float | None
+    times: int
+    packets: int
+    bytes: int
+
+
+class Answer(Struct, frozen=True):
+    """What the kernel answered about a decision: first, last and how often."""
+
+    decision: str
+    verb: str
+    ok: bool
+    first_ts: float
+    ts: float
+    times: int
+    error: str
+    sockets_destroyed: int
+
+
+class Past(Struct, frozen=True):
+    """A decision with what led to it (None: nothing, or pruned), what the kernel answered, what it has stopped."""
+
+    decision: Decision
+    finding: Finding | None
+    answers: tuple[Answer, ...]
+    packets: int
+    bytes: int
+
+
+class Why(Struct, frozen=True):
+    """All that is known of an address or prefix. `bans` are those in force that it falls under, widest last; `past`
+    all decisions about it and about prefixes that hold it, newest first.
+    """
+
+    asked: str
+    bans: tuple[Ban, ...]
+    past: tuple[Past, ...]
+
+
+class Summary(Struct, frozen=True):
+    """Figures for `status`. `stopped_*` are of the bans in force."""
+
+    active: int
+    for_good: int
+    remembered: int
+    decisions: int
+    findings: int
+    stopped_packets: int
+    stopped_bytes: int
+    lines_total: int
+    saved_ts: float | None
+    file_bytes: int
+
+
+class Reader:
+    """A read-only look at the ledger; a context manager. LedgerError where there is none, or it cannot be read."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        try:
+            self._connection = self._open()
+        except sqlite3.Error as error:
+            raise LedgerError(f"the ledger {path} cannot be read: {describe(error, path)}", 74) from error
+
+    def __enter__(self) -> Reader:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the file."""
+        self._connection.close()
+
+    def bans(self, now_ts: float) -> list[Ban]:
+        """The bans in force, newest first."""
+        return list(self._bans("WHERE end_ts > ? OR end_ts IS NULL ORDER BY start_ts DESC, subject", (now_ts,)))
+
+    def why(self, asked: str, now_ts: float, limit: int = 100) -> Why:
+        """What is known of an address or a prefix: its own decisions, and those of prefixes that hold it (an IPv6
+        address is found in its /64, an IPv4 address in a banned /24). ValueError where it is no address.
+        """
+        subjects = tuple(dict.fromkeys(covering(asked)))
+        marks = ", ".join("?" * len(subjects))
+        rows = self._rows(
+            f"SELECT {_DECISION}, packets, bytes FROM decision WHERE subject IN ({marks})"  # noqa: S608  question marks
+            " ORDER BY start_ts DESC, rowid DESC LIMIT ?",
+            (*subjects, limit),
+        )
+        latest = list(self._bans(f"WHERE subject IN ({marks}) ORDER BY length(subject) DESC", subjects))
+        counted = {ban.decision: (ban.packets, ban.bytes) for ban in latest}
+        in_force = tuple(ban for ban in latest if ban.end_ts is None or ban.end_ts > now_ts)
+        past = []
+        for *fields, packets, octets in rows:
+            decision = Decision(*fields)
+            stopped = counted.get(decision.id, (packets, octets))
+            past.append(Past(decision, self._finding_of(decision), self._answers(decision), *stopped))
+        return Why(asked, in_force, tuple(past))
+
+    def findings(self, limit: int = 100) -> list[Finding]:
+        """The newest findings, newest first."""
+        rows = self._rows(f"SELECT {_FINDING} FROM finding ORDER BY rowid DESC LIMIT ?", (limit,))  # noqa: S608  constant
+        return [_finding(row) for row in rows]
+
+    def decisions(self, limit: int = 100) -> list[Decision]:
+        """The newest decisions, newest first: bans, held ones, lifts."""
+        rows = self._rows(f"SELECT {_DECISION} FROM decision ORDER BY rowid DESC LIMIT ?", (limit,))  # noqa: S608  constant
+        return [Decision(*row) for row in rows]
+
+    def summary(self, now_ts: float) -> Summary:
+        """Figures for `status`."""
+        active, for_good, packets, octets = next(
+            self._rows(
+                "SELECT count(*), count(*) - count(end_ts), ifnull(sum(packets), 0), ifnull(sum(bytes), 0)"
+                " FROM ban WHERE end_ts > ? OR end_ts IS NULL",
+                (now_ts,),
+            )
+        )
+        numbers = [next(self._rows(f"SELECT count(*) FROM {table}"))[0] for table in ("ban", "decision", "finding")]  # noqa: S608  constants
+        lines_total, saved_ts = next(self._rows("SELECT lines_total, saved_ts FROM state"), (0, None))
+        names = (self.path, self.path.with_name(self.path.name + "-wal"))
+        size = sum(name.stat().st_size for name in names if name.exists())
+        return Summary(active, for_good, *numbers, packets, octets, lines_total, saved_ts, size)
+
+    # -- rows --------------------------------------------------------------------------------------------------------
+
+    def _finding_of(self, decision: Decision) -> Finding | None:
+        query = f"SELECT {_FINDING} FROM finding WHERE subject = ? AND id = ?"  # noqa: S608  constant
+        row = next(self._rows(query, (decision.subject, decision.finding)), None)
+        return None if row is None else _finding(row)
+
+    def _answers(self, decision: Decision) -> tuple[Answer, ...]:
+        ids = (decision.id, decision.lifts) if decision.lifts else (decision.id,)
+        verb = "unban" if decision.action == "lift" else "ban"
+        rows = self._rows(
+            "SELECT decision, verb, ok, first_ts, ts, times, error, sockets_destroyed FROM receipt"
+            " WHERE subject = ? AND decision IN (?, ?) AND verb = ? ORDER BY rowid",
+            (decision.subject, ids[0], ids[-1], verb),
+        )
+        return tuple(Answer(row[0], row[1], bool(row[2]), *row[3:]) for row in rows)
+
+    def _bans(self, condition: str, values: tuple[object, ...]) -> Iterator[Ban]:
+        query = "SELECT subject, decision, rule, origin, start_ts, end_ts, times, packets, bytes FROM ban "
+        return (Ban(*row) for row in self._rows(query + condition, values))
+
+    def _rows(self, query: str, values: tuple[object, ...] = ()) -> Iterator[tuple[object, ...] | list[object]]:
+        try:
+            yield from self._connection.execute(query, values)
+        except sqlite3.Error as error:
+            raise LedgerError(f"the ledger {self.path} cannot be read: {describe(error, self.path)}", 74) from error
+
+    # -- opening -----------------------------------------------------------------------------------------------------
+
+    def _open(self) -> sqlite3.Connection:
+        if not self.path.exists():
+            raise LedgerError(
+                f"there is no ledger at {self.path}: no guard has run here yet. Start one with `tocsin guard`, or name "
+                "the folder of its ledger in the configuration",
+                66,
+            )
+        if not os.access(self.path, os.R_OK):
+            raise LedgerError(f"the ledger {self.path} may not be read by this user: try again with sudo", 77)
+        connection = self._connect("mode=ro")
+        try:
+            applied = applied_migrations(connection)
+        except sqlite3.OperationalError:
+            # A log-ahead file that nobody has open can be read only by who may write beside it, or as it stands.
+            connection.close()
+            if self.path.with_name(self.path.name + "-wal").exists():
+                raise
+            connection = self._connect("mode=ro&immutable=1")
+            applied = applied_migrations(connection)
+        if applied != [migration.__name__ for migration in MIGRATIONS]:
+            connection.close()
+            raise LedgerError(
+                f"the ledger {self.path} is of another version of tocsin: let its own guard run once, or use that version",
+                65,
+            )
+        return connection
+
+    def _connect(self, options: str) -> sqlite3.Connection:
+        uri = f"file:{quote(str(self.path.absolute()))}?{options}"
+        return sqlite3.connect(uri, uri=True, timeout=BUSY_TIMEOUT_S, isolation_level=None)
+
+
+def _finding(row: tuple[object, ...] | list[object]) -> Finding:
+    """A finding from its row; damaged evidence is left out, so that the rest can be read."""
+    fields = list(row)
+    packed = fields[6]
+    try:
+        fields[6] = unpack_evidence(packed if isinstance(packed, bytes) else None)
+    except (ValueError, msgspec.MsgspecError):
+        fields[6] = ()
+    return Finding(*fields)

@@ -1,0 +1,260 @@
+"""The side of the ledger that touches the disk. Used by one thread alone.
+
+A `Portion` is written in one transaction: all of it is in the file, or nothing. Every method may raise sqlite3.Error
+or OSError.
+"""
+
+from __future__ import annotations
+
+import os
+import zlib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TypeVar
+
+import msgspec
+from msgspec import Struct
+from msgspec.structs import replace
+
+from tocsin.ledger.schema import open_writer
+from tocsin.model import Decision, Evidence, Finding, Receipt
+
+T = TypeVar("T", Finding, Decision, Receipt, Evidence)
+
+PRUNE_ROWS = 500  # in one step
+VACUUM_PAGES = 64  # given back to the file system in one step
+SLACK_PAGES = 256  # free pages that are left in the file to be used again
+COMPRESS_FROM_BYTES = 512
+
+_ADD_FINDING = "INSERT OR IGNORE INTO finding VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
+_ADD_DECISION = """INSERT OR IGNORE INTO decision
+    (subject, id, action, start_ts, end_ts, rule, finding, origin, held, lifts, note)
+    VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"""
+# A ban while one is in force prolongs it and is no further one; one begun long after the last counts from 1 again.
+_ADD_BAN = """INSERT INTO ban (subject, decision, rule, origin, start_ts, end_ts, times)
+    VALUES (?1, ?2, ?3, ?4, ?5, ?6, 1)
+    ON CONFLICT (subject) DO UPDATE SET
+        times = CASE WHEN ban.end_ts IS NULL OR ban.end_ts > excluded.start_ts THEN max(ban.times, 1)
+            WHEN excluded.start_ts - ban.end_ts > ?7 THEN 1 ELSE ban.times + 1 END,
+        seen_packets = CASE WHEN ban.end_ts IS NULL OR ban.end_ts > excluded.start_ts THEN ban.seen_packets ELSE 0 END,
+        seen_bytes = CASE WHEN ban.end_ts IS NULL OR ban.end_ts > excluded.start_ts THEN ban.seen_bytes ELSE 0 END,
+        packets = 0, bytes = 0, decision = excluded.decision, rule = excluded.rule, origin = excluded.origin,
+        start_ts = excluded.start_ts, end_ts = excluded.end_ts
+    WHERE ban.decision <> excluded.decision AND ban.start_ts <= excluded.start_ts"""
+_LIFT_BAN = """UPDATE ban SET end_ts = max(start_ts, ?2), times = max(times - 1, 0)
+    WHERE subject = ?1 AND (end_ts IS NULL OR end_ts > max(start_ts, ?2))"""
+_ADD_RECEIPT = """INSERT INTO receipt VALUES (?1, ?2, ?3, ?4, ?5, ?5, 1, ?6, ?7)
+    ON CONFLICT (subject, decision, verb) DO UPDATE SET ok = excluded.ok, ts = excluded.ts, times = times + 1,
+        error = excluded.error, sockets_destroyed = sockets_destroyed + excluded.sockets_destroyed"""
+_COUNT = """UPDATE ban SET
+        packets = packets + ?2 - CASE WHEN ?2 >= seen_packets THEN seen_packets ELSE 0 END,
+        bytes = bytes + ?3 - CASE WHEN ?3 >= seen_bytes THEN seen_bytes ELSE 0 END,
+        seen_packets = ?2, seen_bytes = ?3
+    WHERE subject = ?1 AND (seen_packets <> ?2 OR seen_bytes <> ?3)"""
+_SAVE_STATE = "INSERT OR REPLACE INTO state VALUES (1, ?, ?, ?, ?)"
+
+
+class Checkpoint(Struct, frozen=True):
+    """Where to go on: the engine's state and the sources' offsets belong together."""
+
+    state: bytes
+    sources: Sequence[bytes | Struct]
+    lines_total: int
+
+
+class Portion(Struct):
+    """What is written in one transaction."""
+
+    findings: list[Finding]
+    decisions: list[Decision]
+    receipts: list[Receipt]
+    counters: Mapping[str, tuple[int, int]]
+    checkpoint: Checkpoint | None
+
+    def rows(self) -> int:
+        """How many findings, decisions and receipts it holds."""
+        return len(self.findings) + len(self.decisions) + len(self.receipts)
+
+
+class Writer:
+    """The open file. `keep_s` and `max_rows` bound each table; `memory_s` is how long a ban is remembered."""
+
+    def __init__(self, path: Path, keep_s: float, max_rows: int, memory_s: float, now_ts: float) -> None:
+        self.path = path
+        self.keep_s = keep_s
+        self.max_rows = max_rows
+        self.memory_s = memory_s
+        self._connection = open_writer(path, now_ts)
+        self._identity = _identity(path)
+
+    def is_current(self) -> bool:
+        """Whether the path still names the file that is open: it may have been deleted or replaced."""
+        return self._identity == _identity(self.path)
+
+    def close(self) -> None:
+        """Close the file; the write-ahead log goes into it where the disk allows."""
+        self._connection.close()
+
+    def write(self, portion: Portion, now_ts: float) -> None:
+        """Write all of it, or nothing."""
+        connection = self._connection
+        connection.execute("BEGIN IMMEDIATE")
+        try:
+            connection.executemany(_ADD_FINDING, map(_finding_row, portion.findings))
+            connection.executemany(_ADD_DECISION, map(_decision_row, portion.decisions))
+            self._apply_bans(portion.decisions)
+            connection.executemany(_ADD_RECEIPT, map(_receipt_row, portion.receipts))
+            connection.executemany(_COUNT, ((subject, *seen) for subject, seen in portion.counters.items()))
+            if portion.checkpoint is not None:
+                connection.execute(_SAVE_STATE, _state_row(portion.checkpoint, now_ts))
+            connection.execute("COMMIT")
+        except BaseException:
+            if connection.in_transaction:
+                connection.execute("ROLLBACK")
+            raise
+
+    def _apply_bans(self, decisions: Iterable[Decision]) -> None:
+        """Bring the table of bans up to date, in the order of the decisions."""
+        run: list[tuple[object, ...]] = []
+        for decision in decisions:
+            if decision.held is not None or decision.action not in ("ban", "lift"):
+                continue
+            if decision.action == "ban":
+                run.append(
+                    (
+                        decision.subject,
+                        decision.id,
+                        decision.rule,
+                        decision.origin,
+                        decision.start_ts,
+                        decision.end_ts,
+                        self.memory_s,
+                    )
+                )
+                continue
+            self._connection.executemany(_ADD_BAN, run)
+            run.clear()
+            self._connection.execute(_LIFT_BAN, (decision.subject, decision.start_ts))
+        self._connection.executemany(_ADD_BAN, run)
+
+    def release_memory(self) -> None:
+        """Give the pages back that are cached after a flood of rows."""
+        self._connection.execute("PRAGMA shrink_memory")
+
+    # -- bounds ------------------------------------------------------------------------------------------------------
+
+    def prune(self, now_ts: float, rows: int = PRUNE_ROWS) -> bool:
+        """Delete the oldest of what is too old or too many, at most `rows` of each table; says whether more waits."""
+        more = False
+        for table, column in (("receipt", "ts"), ("decision", "start_ts"), ("finding", "ts")):
+            more = self._prune_oldest(table, column, now_ts - self.keep_s, rows) or more
+        more = self._prune_bans(now_ts, rows) or more
+        free = self._number("PRAGMA freelist_count")
+        if free > SLACK_PAGES:
+            self._connection.execute(f"PRAGMA incremental_vacuum({VACUUM_PAGES})").fetchall()
+        return more or free > SLACK_PAGES + VACUUM_PAGES
+
+    def _prune_oldest(self, table: str, column: str, before_ts: float, rows: int) -> bool:
+        upto = self._number(f"SELECT ifnull(max(rowid), 0) FROM {table}") - self.max_rows  # noqa: S608  our own names
+        first = self._connection.execute(f"SELECT rowid, {column} FROM {table} ORDER BY rowid LIMIT 1").fetchone()  # noqa: S608  as above
+        if first is None or (first[0] > upto and first[1] >= before_ts):
+            return False
+        deleted = self._connection.execute(
+            f"DELETE FROM {table} WHERE rowid IN (SELECT rowid FROM {table} ORDER BY rowid LIMIT ?)"  # noqa: S608  as above
+            f" AND ({column} < ? OR rowid <= ?)",
+            (rows, before_ts, upto),
+        ).rowcount
+        return deleted == rows
+
+    def _prune_bans(self, now_ts: float, rows: int) -> bool:
+        """Bans that ended long ago; where there are too many, those that ended first. Never one in force."""
+        surplus = self._number("SELECT count(*) FROM ban") - self.max_rows
+        before_ts = now_ts if surplus > 0 else now_ts - self.keep_s
+        limit = min(rows, surplus) if surplus > 0 else rows
+        deleted = self._connection.execute(
+            "DELETE FROM ban WHERE subject IN (SELECT subject FROM ban WHERE end_ts < ? ORDER BY end_ts LIMIT ?)",
+            (before_ts, limit),
+        ).rowcount
+        return deleted == rows
+
+    def _number(self, query: str) -> int:
+        row = self._connection.execute(query).fetchone()
+        return int(row[0])
+
+
+def _identity(path: Path) -> tuple[int, int]:
+    try:
+        status = os.stat(path)  # noqa: PTH116  hot enough to spare the object
+    except FileNotFoundError:
+        return (0, 0)
+    return status.st_dev, status.st_ino
+
+
+def encodable(portion: Portion) -> Portion:
+    """The same with every character that no UTF-8 can hold (a lone surrogate) spelt out."""
+    return Portion(
+        [_encodable(finding) for finding in portion.findings],
+        [_encodable(decision) for decision in portion.decisions],
+        [_encodable(receipt) for receipt in portion.receipts],
+        {_spelt(subject): seen for subject, seen in portion.counters.items()},
+        portion.checkpoint,
+    )
+
+
+def _encodable(row: T) -> T:
+    changed: dict[str, object] = {}
+    for name in row.__struct_fields__:
+        value = getattr(row, name)
+        if isinstance(value, str):
+            changed[name] = _spelt(value)
+        elif isinstance(value, tuple):
+            changed[name] = tuple(_encodable(line) for line in value)
+    return replace(row, **changed)
+
+
+def _spelt(text: str) -> str:
+    return text.encode("utf-8", "backslashreplace").decode()
+
+
+# -- rows ------------------------------------------------------------------------------------------------------------
+
+
+def pack_evidence(evidence: Sequence[Evidence]) -> bytes | None:
+    """Lines of evidence as one value; those of a flood are much alike, so packing them costs a tenth of the room."""
+    if not evidence:
+        return None
+    packed = msgspec.msgpack.encode([(line.source, line.line, line.offset, line.text) for line in evidence])
+    return b"z" + zlib.compress(packed, 1) if len(packed) >= COMPRESS_FROM_BYTES else b"m" + packed
+
+
+def unpack_evidence(value: bytes | None) -> tuple[Evidence, ...]:
+    """The inverse of `pack_evidence`. ValueError (msgspec's and zlib's among them) where it is damaged."""
+    if not value:
+        return ()
+    packed = zlib.decompress(value[1:]) if value[:1] == b"z" else value[1:]
+    rows = msgspec.msgpack.decode(packed, type=list[tuple[str, int, int, str]])
+    return tuple(Evidence(*row) for row in rows)
+
+
+def _finding_row(f: Finding) -> tuple[object, ...]:
+    return f.subject, f.id, f.rule, f.ts, f.count, f.within_s, f.via, pack_evidence(f.evidence)
+
+
+def _decision_row(d: Decision) -> tuple[object, ...]:
+    return (
+        d.subject, d.id, d.action, d.start_ts, d.end_ts, d.rule, d.finding, d.origin, d.held, d.lifts, d.note
+    )  # fmt: skip
+
+
+def _receipt_row(r: Receipt) -> tuple[object, ...]:
+    return r.subject, r.decision, r.verb, r.ok, r.ts, r.error, r.sockets_destroyed
+
+
+def _state_row(checkpoint: Checkpoint, now_ts: float) -> tuple[object, ...]:
+    sources = list(_encoded(checkpoint.sources))
+    return checkpoint.state, msgspec.msgpack.encode(sources), checkpoint.lines_total, now_ts
+
+
+def _encoded(sources: Sequence[bytes | Struct]) -> Iterator[bytes]:
+    for source in sources:
+        yield source if isinstance(source, bytes) else msgspec.msgpack.encode(source)

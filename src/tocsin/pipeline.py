@@ -1,0 +1,73 @@
+"""From a batch to decisions: formats, engine and policy in a row. Guard and replay are both loops around this."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+
+import msgspec
+
+from tocsin.decide.policy import Policy
+from tocsin.detect.engine import Engine, Limits, Observer
+from tocsin.model import Batch, Decision, Finding
+from tocsin.reading import Readings
+from tocsin.rules import CompiledRule
+
+OnDecision = Callable[[Decision, Finding | None], None]
+
+
+class Pipeline:
+    """Takes batches in order. `on_decision` is called before the next line is read: with a finding's decision, and
+    with the lifts that it caused. `on_finding` sees every finding, also those that change nothing.
+    """
+
+    def __init__(
+        self,
+        rules: Sequence[CompiledRule],
+        limits: Limits,
+        policy: Policy,
+        readings: Readings,
+        on_decision: OnDecision,
+        on_finding: Callable[[Finding], None] = lambda _finding: None,
+        observer: Observer | None = None,
+        *,
+        prefilter: bool = True,
+    ) -> None:
+        self.engine = Engine(rules, limits, prefilter=prefilter, observer=observer)
+        self.bans_s = {rule.rule.id: rule.rule.ban_s for rule in rules}
+        self.policy = policy
+        self.readings = readings
+        self.on_decision = on_decision
+        self.on_finding = on_finding
+
+    def take(self, batch: Batch, now_ts: float) -> None:
+        """Take whole lines of one source; `now_ts` resolves missing years (arrival, or a finished file's time)."""
+        fmt, anchor = self.readings.of(batch, now_ts)
+        if fmt is None:
+            self.engine.skip(batch, "no known format fits this log; name one in [[log]]")
+            return
+        self.engine.step(batch, fmt, anchor, self._judge)
+
+    def _judge(self, finding: Finding) -> float | None:
+        """Decide, hand over, and say until when the subject's lines are of no account."""
+        self.on_finding(finding)
+        decision = self.policy.decide(finding, self.bans_s[finding.rule])
+        for lift in self.policy.take_lifts():
+            self.engine.unmute(lift.subject)
+            self.on_decision(lift, None)
+        if decision is None:
+            return self.policy.until_ts(finding.subject, finding.ts)
+        self.on_decision(decision, finding)
+        if decision.held is not None and decision.held != "observing":
+            return finding.ts + finding.within_s  # held: say so once a window, not at each line
+        return math.inf if decision.end_ts is None else decision.end_ts
+
+    def dump(self) -> bytes:
+        """Engine and policy state, to be saved together with the sources' offsets."""
+        return msgspec.msgpack.encode((self.engine.dump(), self.policy.dump()))
+
+    def load(self, state: bytes) -> None:
+        """Take up a dumped state. msgspec.MsgspecError where it is none."""
+        engine, policy = msgspec.msgpack.decode(state, type=tuple[bytes, bytes])
+        self.policy.load(policy)
+        self.engine.load(engine)

@@ -1,0 +1,154 @@
+"""A rule made ready to run: predicate, needs, keys, subject, sentence. Pure."""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Callable
+from functools import lru_cache
+from operator import attrgetter
+
+from msgspec import Struct
+
+from tocsin.model import AuthAttempt, HttpRequest
+from tocsin.rules.language import REGEX_SUBJECT_CHARS, Condition, Rule
+from tocsin.rules.literals import Needs, needs_of
+from tocsin.rules.predicate import EVENT_TYPES, Predicate, Trouble, predicate_of, test_of, timed_search
+from tocsin.rules.regexes import expand_line
+from tocsin.rules.sentence import condition_text, name_of, sentence_of, shown
+
+Counted = HttpRequest | AuthAttempt
+
+SUBJECTS_CACHED = 1 << 14
+
+
+class CompiledRule(Struct, frozen=True):
+    """A rule and what the engine asks of it.
+
+    `predicate(event)`: whether the event counts; False for events of another kind.
+    `needs`: what a raw line must hold for that (`Need`); None where any line may matter.
+    `skim`: the rule counts every request by address, so client and time of a line are all it needs.
+    `subject(source_ip)`: whom a finding names: the address, or the prefix that it is counted by, canonical.
+    `distinct_value(event)`: the value that `distinct` counts, None where the event has none (it does not count then)
+    or the rule counts events. `trouble` counts matches that were given up.
+    """
+
+    rule: Rule
+    predicate: Predicate
+    needs: Needs | None
+    skim: bool
+    subject: Callable[[str], str]
+    distinct_value: Callable[[Counted], str | None]
+    sentence: str
+    trouble: Trouble
+    line_searchers: tuple[Callable[[str], str | None], ...] = ()
+
+    def keys(self, event: Counted) -> tuple[str, ...] | None:
+        """What the event is counted under, in the order of `by`; None where a part is missing."""
+        if event.source_ip is None:
+            return None
+        keys: list[str] = []
+        for field in self.rule.by:
+            value = self.subject(event.source_ip) if field in ("address", "network") else getattr(event, field)
+            if value is None:
+                return None
+            keys.append(value)
+        return tuple(keys)
+
+    def need_holds(self, raw_line: bytes, *, json: bool = False) -> bool:
+        """The reference reading of `needs`: False means that no event of this raw line can match."""
+        if self.needs is None:
+            return True
+        return all(any(need.holds(raw_line, json=json) for need in options) for options in self.needs)
+
+    def line_address(self, line: str) -> str | None:
+        """The canonical client address that a raw line names for a rule with `line`; None where it does not match."""
+        return next((address for search in self.line_searchers if (address := search(line))), None)
+
+    def explain_match(self, event: Counted) -> str:
+        """`yes: ` and the conditions that the event fulfils, or `no: ` and the first it does not. Safe to print."""
+        if type(event) is not EVENT_TYPES.get(self.rule.on):
+            return f"no: the rule is about {self.rule.on}, the line is not"
+        where = self.rule.where
+        failed = self._first_failed(where.conditions, event)
+        if failed:
+            return f"no: {self._said(failed, event)}, wanted {condition_text(failed)}"
+        met = [self._said(condition, event) for condition in where.conditions]
+        if where.any_of:
+            group = next((group for group in where.any_of if not self._first_failed(group, event)), None)
+            if group is None:
+                return f"no: none of the {len(where.any_of)} alternatives fits"
+            met += [self._said(condition, event) for condition in group]
+        return f"yes: {'; '.join(met)}" if met else "yes: every request counts"
+
+    def _first_failed(self, conditions: tuple[Condition, ...], event: Counted) -> Condition | None:
+        for condition in conditions:
+            if not test_of(condition.test, self.rule, self.trouble)(getattr(event, condition.field)):
+                return condition
+        return None
+
+    def _said(self, condition: Condition, event: Counted) -> str:
+        return f"{name_of(condition.field)} is {shown(getattr(event, condition.field))}"
+
+
+def compile_rule(rule: Rule) -> CompiledRule:
+    """Make a rule ready to run. Its regexes were checked when it was read."""
+    trouble = Trouble()
+    subject = subject_of(rule.ipv4_prefix, rule.ipv6_prefix)
+    by_address = len(rule.by) == 1 and rule.by[0] in ("address", "network")
+    return CompiledRule(
+        rule=rule,
+        predicate=predicate_of(rule, trouble),
+        needs=needs_of(rule),
+        skim=rule.on == "http-request" and rule.where.is_empty() and by_address and rule.distinct is None,
+        subject=subject,
+        distinct_value=_distinct_of(rule, subject),
+        sentence=sentence_of(rule),
+        trouble=trouble,
+        line_searchers=tuple(_line_searcher(pattern, trouble) for pattern in rule.line),
+    )
+
+
+@lru_cache(maxsize=64)
+def subject_of(ipv4_prefix: int, ipv6_prefix: int) -> Callable[[str], str]:
+    """From a canonical address to the text it is counted and banned by; rules of the same prefixes share a cache."""
+
+    @lru_cache(maxsize=SUBJECTS_CACHED)
+    def network(source_ip: str) -> str:
+        length = ipv6_prefix if ":" in source_ip else ipv4_prefix
+        net = ipaddress.ip_network(f"{source_ip}/{length}", strict=False)
+        return str(net.network_address) if length == net.max_prefixlen else str(net)
+
+    if ipv4_prefix < 32:
+        return network
+    return lambda source_ip: network(source_ip) if ":" in source_ip else source_ip
+
+
+def _distinct_of(rule: Rule, subject: Callable[[str], str]) -> Callable[[Counted], str | None]:
+    if rule.distinct is None:
+        return lambda _event: None
+    if rule.distinct == "address":
+        return lambda event: subject(event.source_ip) if event.source_ip else None
+    value_of: Callable[[Counted], str | None] = attrgetter(rule.distinct)
+    return value_of
+
+
+def _line_searcher(pattern: str, trouble: Trouble) -> Callable[[str], str | None]:
+    search = timed_search(expand_line(pattern), trouble)
+
+    def address(line: str) -> str | None:
+        if len(line) > REGEX_SUBJECT_CHARS:  # cut, its end would not be the line's end that the pattern is anchored to
+            return None
+        match = search(line)
+        return canonical(match["address"]) if match else None
+
+    return address
+
+
+def canonical(text: str) -> str | None:
+    """The address as `ipaddress` writes it, IPv4 taken out of IPv6; None where the text is no address."""
+    try:
+        address = ipaddress.ip_address(text)
+    except ValueError:
+        return None
+    mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
+    return str(mapped or address)
