@@ -26,8 +26,8 @@ setup: .venv/.ready
 	@touch $@
 
 check: setup
-	.venv/bin/ruff format --check -q src tests bench
-	.venv/bin/ruff check -q src tests bench
+	.venv/bin/ruff format --check -q src tests bench demo
+	.venv/bin/ruff check -q src tests bench demo
 	.venv/bin/mypy
 	$(PY) -m pytest tests/unit tests/laws
 
@@ -35,11 +35,11 @@ test: setup check
 	$(PY) -m pytest tests --ignore=tests/unit --ignore=tests/laws
 
 format: setup
-	.venv/bin/ruff check -q --fix src tests bench
-	.venv/bin/ruff format -q src tests bench
+	.venv/bin/ruff check -q --fix src tests bench demo
+	.venv/bin/ruff format -q src tests bench demo
 
 demo: setup
-	@$(PY) -m tocsin.demo
+	@$(PY) demo/run.py
 
 bench: setup
 	$(PY) bench/run.py

@@ -21,7 +21,14 @@ AGENTS = (
     "Mozilla/5.0 (iPhone; CPU iPhone OS 16_6 like Mac OS X) AppleWebKit/605.1.15 Version/16.6 Mobile/15E148 Safari/604",
 )
 GOOGLEBOT = "Mozilla/5.0 (compatible; Googlebot/2.1; http://www.google.com/bot.html)"
-PATHS = ("/", "/blog/2016/{}/", "/wp-content/themes/x/style{}.css", "/wp-content/uploads/img{}.jpg", "/shop/{}/", "/feed/")
+PATHS = (
+    "/",
+    "/blog/2016/{}/",
+    "/wp-content/themes/x/style{}.css",
+    "/wp-content/uploads/img{}.jpg",
+    "/shop/{}/",
+    "/feed/",
+)
 STATUSES = (200,) * 14 + (304, 304, 301, 404)
 SITE = "https://www.example.org"
 
@@ -33,7 +40,7 @@ def stamp(ts: float) -> str:
 
 def access_lines(count: int, *, attack_share: float = 0.02, seed: int = 7, attackers: int = 200) -> Iterator[str]:
     """`count` combined lines with newline. `attack_share` of them attack, from `attackers` addresses."""
-    rng = random.Random(seed)  # noqa: S311  the same log each time
+    rng = random.Random(seed)
     pick, chance, number = rng.choice, rng.random, rng.randrange
     clients = [f"{number(11, 200)}.{number(256)}.{number(256)}.{number(1, 255)}" for _ in range(20_000)]
     stamps: dict[int, str] = {}

@@ -64,7 +64,8 @@ class Traffic:
         """Everybody at once; returns when the time is over."""
         threads = [threading.Thread(target=self.visit, args=(source,)) for source in VISITORS]
         threads += [
-            threading.Thread(target=self.attack, args=(source, attack_after_s + i)) for i, source in enumerate(ATTACKERS)
+            threading.Thread(target=self.attack, args=(source, attack_after_s + i))
+            for i, source in enumerate(ATTACKERS)
         ]
         for thread in threads:
             thread.start()

@@ -33,8 +33,8 @@ class HttpRequest(Struct, frozen=True, gc=False):
 
     `ts` is the stamp as logged (Apache: the request's start; nginx: its end). `source_ip` is the client whom the log
     and the trusted proxies vouch for, canonical, or None where it is no address; `via` the proxy that told us.
-    `target` is the request target as sent; `path` its path percent-decoded once, slashes merged, dot segments resolved; `query`
-    what follows `?`, undecoded. A request line that is garbage has `method` None and the whole text in `target`.
+    `target` is the request target as sent; `path` its path percent-decoded once, slashes merged, dot segments resolved;
+    `query` what follows `?`, undecoded. A request line that is garbage has no `method`, and the whole text is in `target`.
     """
 
     ts: float
@@ -72,14 +72,17 @@ class Unparsed(Struct, frozen=True, gc=False):
 
 
 class Other(Struct, frozen=True, gc=False):
-    """A well-formed line that holds no fact we use (a syslog line of another daemon). Counted, never a rule's business."""
+    """A well-formed line that holds no fact we use (another daemon's syslog line). Counted, never a rule's business."""
 
 
 Event = HttpRequest | AuthAttempt | Unparsed | Other
 
 
 class Evidence(Struct, frozen=True, gc=False):
-    """One log line that counted. `line` from 1, 0 where unknown; `offset` its first byte; `text` at most 1,000 characters, raw and hostile."""
+    """One log line that counted. `line` from 1, 0 where unknown; `offset` of its first byte in the source.
+
+    `text` is at most 1,000 bytes of it, what is not printable as escapes; still hostile.
+    """
 
     source: str
     line: int
@@ -108,7 +111,7 @@ Action = Literal["ban", "limit", "deny-request", "lift"]
 
 
 class Decision(Struct, frozen=True, gc=False):
-    """What should be in force: `action` on `subject` from `start_ts` to `end_ts` (None: for good), because of `finding`.
+    """What should be in force: `action` on `subject` from `start_ts` to `end_ts` (None: for good), due to `finding`.
 
     `origin` is who decided: `rule`, `operator` or `import`. `held` says why it is *not* to be put into the kernel
     (observing, breaker tripped, behind a proxy), None where it is. `lifts` is the id of the ban that a `lift` ends;
@@ -128,7 +131,7 @@ class Decision(Struct, frozen=True, gc=False):
     note: str = ""
 
 
-class Op(Struct, frozen=True, gc=False, tag_field="op"):
+class Op(Struct, frozen=True, gc=False):
     """One change to the kernel: `ban` for `seconds` (None: for good) or `unban` of an address or a prefix."""
 
     verb: Literal["ban", "unban"]

@@ -33,11 +33,15 @@ class Readings:
         zone: tzinfo,
         on_new: Callable[[str, Reading], None] = lambda _source, _reading: None,
     ) -> None:
-        """`named`: (path or glob, format spec) in order of precedence; an empty spec is sniffed."""
+        """`named`: (path or glob, format spec) in order of precedence; an empty spec is sniffed.
+
+        `ignored` may be filled with sources that a glob matches although they are another kind of log.
+        """
         self.named = named
         self.proxies = proxies
         self.zone = zone
         self.on_new = on_new
+        self.ignored: set[str] = set()
         self.known: dict[str, Reading] = {}
         self._by_spec: dict[str, Format] = {}
 
@@ -68,14 +72,18 @@ class Readings:
         spec = next(
             (spec for pattern, spec in self.named if pattern == batch.source or fnmatch(batch.source, pattern)), ""
         )
+        how = "from its lines"
         if spec:
-            return Reading(self._make(spec), 1.0, "configured")
+            try:
+                return Reading(self._make(spec), 1.0, "as configured")
+            except ValueError as error:  # a format that we cannot read does not keep us from trying
+                how = f"from its lines, for its configured format cannot be read: {error}"
         lines = batch.data[: 1 << 16].split(b"\n", SNIFF_LINES)[:SNIFF_LINES]
         guesses = sniff([line for line in lines if line], anchor, self.proxies)
         if not guesses or guesses[0].share < SURE_SHARE:
             return Reading(None, guesses[0].share if guesses else 0.0, "no known format fits")
         best = guesses[0]
-        return Reading(self._by_spec.setdefault(best.format.name, best.format), best.share, "from its lines")
+        return Reading(self._by_spec.setdefault(best.format.name, best.format), best.share, how)
 
     def _make(self, spec: str) -> Format:
         if spec not in self._by_spec:

@@ -25,30 +25,33 @@ BACKOFF_S = (0.05, 0.2, 1.0, 5.0)
 
 
 class Pair:
-    """A watcher and an enforcer that talk to each other."""
+    """A watcher and an enforcer that talk to each other; where guard only observes, no enforcer."""
 
     def __init__(self, arguments: list[str], control: socket.socket) -> None:
         self.started_s = time.monotonic()
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
+        observe = "--observe" in arguments
         with ours, theirs:
-            self.enforcer = _start("tocsin.enforce", ["--fd", str(theirs.fileno()), *arguments], (theirs.fileno(),))
-            descriptors = (ours.fileno(), control.fileno())
-            flags = ["--fd", str(ours.fileno()), "--control-fd", str(control.fileno())]
-            self.watcher = _start("tocsin.guard", [*flags, *arguments], descriptors)
+            self.children = []
+            if not observe:
+                self.children.append(_start("enforce", ["--fd", str(theirs.fileno()), *arguments], (theirs.fileno(),)))
+            flags = ["--fd", "-1" if observe else str(ours.fileno()), "--control-fd", str(control.fileno())]
+            watcher = _start("guard", [*flags, *arguments], (ours.fileno(), control.fileno()))
+            self.children.insert(0, watcher)  # first: its exit code tells more, and it is to save where it stands
 
     def dead(self) -> subprocess.Popen[bytes] | None:
-        """The one that has ended, if any; the watcher first, since its code tells more."""
-        return next((child for child in (self.watcher, self.enforcer) if child.poll() is not None), None)
+        """The one that has ended, if any."""
+        return next((child for child in self.children if child.poll() is not None), None)
 
     def send(self, number: int) -> None:
         """Pass a signal on to both."""
-        for child in (self.watcher, self.enforcer):
+        for child in self.children:
             if child.poll() is None:
                 child.send_signal(number)
 
     def stop(self) -> None:
         """End both: the watcher first and in peace, so that it saves where it stands."""
-        for child in (self.watcher, self.enforcer):
+        for child in self.children:
             if child.poll() is None:
                 child.terminate()
             try:
@@ -59,7 +62,7 @@ class Pair:
 
 
 def _start(module: str, arguments: list[str], descriptors: tuple[int, ...]) -> subprocess.Popen[bytes]:
-    command = [sys.executable, "-I", "-m", module, *arguments]
+    command = [sys.executable, "-I", "-m", f"tocsin.{module}", *arguments]
     return subprocess.Popen(command, pass_fds=descriptors, stdin=subprocess.DEVNULL)  # noqa: S603  our own interpreter
 
 
@@ -111,7 +114,7 @@ def _until_dead_or_told(pair: Pair) -> int | None:
             return 0
         dead = pair.dead()
         if dead is not None:
-            name = "watcher" if dead is pair.watcher else "enforcer"
+            name = "watcher" if dead is pair.children[0] else "enforcer"
             code = dead.returncode
             with contextlib.suppress(ProcessLookupError):
                 pair.stop()

@@ -7,6 +7,7 @@ import os
 import select
 import socket
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import NamedTuple
@@ -63,8 +64,9 @@ def make_site() -> Iterator[Site]:
 class Running:
     """A running enforcer, its process and what it has said."""
 
-    def __init__(self, enforcer: Enforcer, process: subprocess.Popen[str]) -> None:
-        self.enforcer = enforcer
+    def __init__(self, sock: socket.socket, process: subprocess.Popen[str]) -> None:
+        self.socket = sock
+        self.enforcer = Enforcer(sock)
         self.process = process
         self.said: list[FromEnforcer] = []
 
@@ -79,7 +81,7 @@ class Running:
                     return heard
             left_s = deadline_ts - time.monotonic()
             assert left_s > 0, f"the enforcer did not say it within {deadline_s:g} s"
-            writers = [self.enforcer] if self.enforcer.wants_write else []
+            writers = [self.enforcer] if self.enforcer.queued_bytes else []
             readable, writable, _ = select.select([self.enforcer], writers, [], left_s)
             if writable:
                 self.enforcer.flush()
@@ -111,8 +113,18 @@ class Running:
         return sum(receipt.sockets_destroyed for receipt in message.receipts)
 
     def read(self) -> InForce:
-        """All that the kernel holds."""
-        number = self.enforcer.read()
+        """All that the kernel holds; read again where it says itself that some may be missing."""
+        for _ in range(5):
+            in_force = self._gather(self.enforcer.read())
+            if in_force.whole or in_force.error:
+                return in_force
+        raise AssertionError("five readings, and none was whole")
+
+    def look(self, subjects: Sequence[str]) -> InForce:
+        """What the kernel holds of some subjects."""
+        return self._gather(self.enforcer.look(subjects))
+
+    def _gather(self, number: int | None) -> InForce:
         in_force = InForce()
         while not in_force.complete:
             (*_, message) = self.hear(lambda one: isinstance(one, Actual))
@@ -145,17 +157,21 @@ class Running:
 
 
 @contextlib.contextmanager
-def enforcing(namespace: Namespace, allow: Iterable[str] = ()) -> Iterator[Running]:
-    """Start an enforcer in a namespace; it ends when its socket closes."""
+def enforcing(
+    namespace: Namespace, allow: Iterable[str] = (), *, drop: bool = False, ends: int = 0
+) -> Iterator[Running]:
+    """Start an enforcer in a namespace, with `drop` without any capability; it ends when its socket closes."""
     with socket_pair() as (ours, theirs):
-        process = namespace.python(_ENFORCER, str(theirs.fileno()), *allow, pass_fds=[theirs.fileno()])
+        dropping = ["setpriv", "--bounding-set", "-all", "--inh-caps", "-all"] if drop else []
+        command = [*dropping, sys.executable, "-c", _ENFORCER, str(theirs.fileno()), *allow]
+        process = namespace.start(*command, pass_fds=[theirs.fileno()])
         theirs.close()
-        running = Running(Enforcer(ours), process)
+        running = Running(ours, process)
         number = running.enforcer.ping()
         running.hear(lambda one: getattr(one, "id", None) == number)
         yield running
         running.enforcer.close()
-        assert process.wait(DEADLINE_S) == 0
+        assert process.wait(DEADLINE_S) == ends
 
 
 def rss_kib(pid: int) -> int:
@@ -178,6 +194,3 @@ with socket.create_connection((sys.argv[2], 8080), 5, (sys.argv[1], 0)) as conne
     assert client.stdout
     assert client.stdout.readline() == "held\n"
     return client
-
-
-_ = socket

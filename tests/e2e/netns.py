@@ -112,20 +112,32 @@ class Namespace:
 def wire(left: Namespace, left_link: str, right: Namespace, right_link: str) -> None:
     """A veth pair between two namespaces; both ends still down and without addresses."""
     left.run(
-        *("ip", "link", "add", left_link, "type", "veth", "peer", "name", right_link, "netns", f"/proc/{right.pid}/ns/net")
+        *(
+            "ip",
+            "link",
+            "add",
+            left_link,
+            "type",
+            "veth",
+            "peer",
+            "name",
+            right_link,
+            "netns",
+            f"/proc/{right.pid}/ns/net",
+        )
     )
 
 
 _SERVER = """
-import socket, sys, threading
+import os, socket, sys, threading
 def serve(connection):
     with connection:
         try:
             while data := connection.recv(65536):
                 connection.sendall(data)
-            print("closed", flush=True)
+            os.write(1, b"closed\\n")
         except OSError as error:
-            print(type(error).__name__, flush=True)
+            os.write(1, type(error).__name__.encode() + b"\\n")
 listener = socket.create_server((sys.argv[1], int(sys.argv[2])), family=socket.AF_INET6 if ":" in sys.argv[1] else
     socket.AF_INET, dualstack_ipv6=sys.argv[1] == "::")
 print("listening", flush=True)
@@ -179,6 +191,6 @@ class Client:
 def socket_pair() -> Iterator[tuple[socket.socket, socket.socket]]:
     """Two ends of a stream; the second inheritable, for a child."""
     ours, theirs = socket.socketpair()
-    os.set_inheritable(theirs.fileno(), True)  # noqa: FBT003  the function has no keyword
+    os.set_inheritable(theirs.fileno(), True)
     with ours, theirs:
         yield ours, theirs

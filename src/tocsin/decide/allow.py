@@ -39,6 +39,7 @@ class AllowList:
         self._lows: dict[int, list[int]] = {}
         self._spans: dict[int, list[tuple[int, str]]] = {}
         self._cache: dict[str, str | None] = {}
+        self._compile()
         self.replace("configured", configured)
 
     def replace(self, kind: str, entries: Iterable[tuple[str, str]]) -> bool:

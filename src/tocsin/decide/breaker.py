@@ -18,7 +18,7 @@ of each morning.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import msgspec
 from msgspec import Struct
@@ -88,6 +88,7 @@ class _State(Struct, array_like=True):
     hits: dict[str, tuple[float, str]] = {}  # by address: when last, and the network it counts for
     bans: dict[str, float | None] = {}  # the bans of subjects that hold such an address, and their ends
     last_hit_ts: float = -math.inf
+    last_subject: str = ""
     tripped: Tripped | None = None
 
 
@@ -108,11 +109,15 @@ class Breaker:
 
     def hit(self, finding: Finding) -> dict[str, float | None]:
         """Weigh a finding. When it trips the breaker: the bans to lift, because the rule had hit visitors with them."""
-        hit = self.visitors.hit_by(finding.subject)
-        if not hit or not self._counted_visiting(finding, next(iter(hit))):
+        if not self.visitors.may_hit(finding.subject):
+            return {}
+        requests = [self._read(evidence) for evidence in finding.evidence]
+        hit = self.visitors.hit_by(finding.subject, requests[-1] if requests else None)
+        if not hit or not self._are_visits(requests, next(iter(hit))):
             return {}
         state = self._rules.setdefault(finding.rule, _State())
         state.last_hit_ts = max(finding.ts, state.last_hit_ts)
+        state.last_subject = finding.subject
         for address, visits in hit.items():
             state.hits.pop(address, None)
             state.hits[address] = (finding.ts, self.visitors.site(address, visits))
@@ -126,16 +131,15 @@ class Breaker:
     def banned(self, finding: Finding, end_ts: float | None) -> None:
         """The finding has led to a ban: remembered where it hit a visitor, to be lifted if the rule proves wild."""
         state = self._rules.get(finding.rule)
-        if state is None or not self.visitors.hit_by(finding.subject):
+        if state is None or state.last_subject != finding.subject:
             return
         state.bans.pop(finding.subject, None)
         state.bans[finding.subject] = end_ts
         if len(state.bans) > HITS_KEPT:
             del state.bans[next(iter(state.bans))]
 
-    def _counted_visiting(self, finding: Finding, address: str) -> bool:
-        """Whether more than half of the lines that were counted are what visitors do."""
-        requests = [self._read(evidence) for evidence in finding.evidence]
+    def _are_visits(self, requests: Sequence[HttpRequest | None], address: str) -> bool:
+        """Whether more than half of the requests that were counted are what visitors do."""
         visiting = sum(r is not None and self.visitors.was_visiting(address, r) for r in requests)
         return 2 * visiting > len(requests)
 

@@ -33,11 +33,14 @@ EXTEND_BY = (
 
 
 class PolicySettings(Struct, frozen=True):
-    """`ban_s` where a rule does not say (None: for good); `max_s` caps what coming back adds, not a rule's own ban."""
+    """`ban_s` where a rule does not say (None: for good). Who comes back is banned `factor` times as long for each earlier
+    ban, up to `max_s`, which does not cap a rule's own ban.
+    """
 
-    ban_s: float | None = 4 * 3600.0
-    max_s: float = 28 * 86400.0
-    memory_s: float = 28 * 86400.0
+    ban_s: float | None = 3600.0
+    factor: float = 2.0
+    max_s: float = 30 * 86400.0
+    memory_s: float = 90 * 86400.0
     max_active: int = 200_000
     max_history: int = 500_000
     observe: bool = False
@@ -133,7 +136,7 @@ class Policy:
         """The length of a ban after so many earlier ones."""
         if base_s is None or earlier <= 0:
             return base_s
-        return max(base_s, min(base_s * 2.0 ** min(earlier, DOUBLINGS_MAX), self.settings.max_s))
+        return max(base_s, min(base_s * self.settings.factor ** min(earlier, DOUBLINGS_MAX), self.settings.max_s))
 
     def until_ts(self, subject: str, now_ts: float) -> float | None:
         """Until when the subject is banned (infinity: for good), itself or by a wider prefix; None where it is not."""

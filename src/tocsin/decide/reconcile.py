@@ -20,8 +20,9 @@ from tocsin.model import Op
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
-# The kernel is told whole seconds, rounded up, and a moment passes until it has them; what differs by no more is right.
-TOLERANCE_S = 2.0
+# The kernel is told whole seconds, rounded up, and until it has 100,000 of them two seconds pass; what differs by no
+# more than this is right.
+TOLERANCE_S = 5.0
 
 # A prefix that folds a longer ban gives way to it this long before its own end: ending itself, it would leave the
 # folded one free until somebody looks.

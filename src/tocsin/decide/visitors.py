@@ -3,15 +3,15 @@ hits attackers, however many.
 
 A browser loads a page, then what the page is made of, and names the page as referer. Of each watched address:
 
-- a *page* is a GET answered 200 or 304 whose path does not end like an asset. It is *confirmed* when two assets that
-  name it as referer were answered 200, 206 or 304, or at once when its own referer is another page that the address
+- a *page* is a GET answered 200 or 304 whose path does not end like an asset. It is *confirmed* when an asset that
+  names it as referer was answered 200, 206 or 304, or at once when its own referer is another page that the address
   has loaded (of those, the last eight are known);
 - an *asset* is a GET whose path ends like a style sheet, script, picture or font;
 - *innocent* are confirmed pages, and of each page's assets the first three, so that one heavy page is not worth a
   hundred requests. *Neutral* are its other assets (missing ones too), and whatever succeeds and names a loaded page
   as referer (scripts that call home). All else, and all that is none of this and matches a rule, is *foreign*.
 
-A *visitor* has, within `lately_s`, loaded a page that two assets confirmed, and of its latest innocent and foreign
+A *visitor* has, within `lately_s`, loaded a page that an asset confirmed, and of its latest innocent and foreign
 requests at least three in four were innocent. Who fetches one page with all its assets and then attacks is none by
 the time of the second foreign request; and that a rule must have counted *visiting* (`breaker.py`) keeps out who
 goes on fetching pages meanwhile.
@@ -28,6 +28,7 @@ from zlib import crc32
 
 import msgspec
 from msgspec import Struct
+from msgspec.structs import replace
 
 from tocsin.decide.subjects import bounds, canonical, site_of
 from tocsin.model import HttpRequest
@@ -36,7 +37,6 @@ _STYLE = {"css", "js", "mjs", "map", "wasm", "woff", "woff2", "ttf", "otf", "eot
 _PICTURES = {"png", "jpg", "jpeg", "gif", "webp", "avif", "svg", "ico", "bmp", "mp3", "mp4", "ogg", "webm"}
 ASSET_SUFFIXES = frozenset(_STYLE | _PICTURES)
 PAGES_KEPT = 8
-CONFIRMED_BY = 2  # assets that name the page
 ASSETS_COUNTED = 3  # of each page
 INNOCENT_SHARE = 0.75
 COUNTED_MAX = 64  # requests that count; older ones fade out by halves
@@ -136,9 +136,9 @@ class Visitors:
             if visits is None:
                 return
         visits.seen_ts = max(request.ts, visits.seen_ts)
-        self._judge(visits, request, matched)
+        self._judge(visits, request, matched=matched)
 
-    def _judge(self, visits: Visits, request: HttpRequest, matched: bool) -> None:  # noqa: FBT001  internal, hot
+    def _judge(self, visits: Visits, request: HttpRequest, *, matched: bool) -> None:
         status, referer = request.status or 0, request.referer
         referred = self._referers.get(referer) if referer else 0
         if referred is None:
@@ -154,7 +154,7 @@ class Visitors:
             led = at >= 0 and referred != key
             _open(visits, key)
             if led:
-                visits.assets[-1] = CONFIRMED_BY  # it needs no assets any more: the browser has them
+                visits.assets[-1] = 1  # it needs no assets any more: the browser has them
             _count(visits, led, not led)
         elif matched or at < 0 or status >= 400:
             _count(visits, 0, 1)
@@ -170,11 +170,10 @@ class Visitors:
 
     def _asset(self, visits: Visits, at: int, ts: float) -> None:
         named = visits.assets[at] = visits.assets[at] + 1
-        if named == CONFIRMED_BY:  # until now the page stood as foreign
+        if named == 1:  # until now the page stood as foreign
             visits.foreign -= visits.foreign > 0
             visits.innocent += 1
-        if named >= CONFIRMED_BY:
-            visits.confirmed_ts = max(ts, visits.confirmed_ts)
+        visits.confirmed_ts = max(ts, visits.confirmed_ts)
         if named <= ASSETS_COUNTED:
             _count(visits, 1, 0)
 
@@ -186,12 +185,21 @@ class Visitors:
             visits.innocent + visits.foreign
         )
 
-    def hit_by(self, subject: str) -> dict[str, Visits]:
-        """The visitors whom a ban of the subject (an address, or a prefix) would hit."""
+    def may_hit(self, subject: str) -> bool:
+        """Whether a ban of the subject could hit a visitor; cheap, and mostly no."""
+        visits = self._table.get(subject)
+        return bool(visits.pages) if visits is not None else _is_wide(subject)
+
+    def hit_by(self, subject: str, crossing: HttpRequest | None = None) -> dict[str, Visits]:
+        """The visitors whom a ban of the subject (an address, or a prefix) would hit. `crossing` is the request that
+        leads to the ban and that was not noted yet: it may be the one that makes its sender a visitor.
+        """
         visits = self._table.get(subject)
         if visits is not None:
+            if crossing is not None and not self.is_visitor(visits):
+                visits = self._with(visits, crossing)
             return {subject: visits} if self.is_visitor(visits) else {}
-        if "/" not in subject or subject.endswith("/64"):
+        if not _is_wide(subject):
             return {}
         version, low, high = bounds(subject)
         hit = {}
@@ -200,6 +208,12 @@ class Visitors:
             if its_version == version and low <= first and last <= high:
                 hit[address] = known
         return hit
+
+    def _with(self, visits: Visits, request: HttpRequest) -> Visits:
+        """A copy of an address's state, one request later."""
+        later = replace(visits, pages=visits.pages[:], assets=visits.assets[:])
+        self._judge(later, request, matched=False)
+        return later
 
     def sites_seen(self) -> int:
         """From how many networks (IPv4 /16, IPv6 /32) visitors came lately."""
@@ -267,6 +281,11 @@ class Visitors:
         saved = msgspec.msgpack.decode(state, type=Saved)
         self._mask, self.now_ts, self._relax_ts, self._table = saved.mask, saved.now_ts, saved.relax_ts, saved.table
         self.watching = set(self._table)
+
+
+def _is_wide(subject: str) -> bool:
+    """Whether a subject is more than the one address (or IPv6 /64) that visitors are watched by."""
+    return "/" in subject and not subject.endswith(("/64", "/128"))
 
 
 def _open(visits: Visits, key: int) -> None:

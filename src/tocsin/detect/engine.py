@@ -42,7 +42,7 @@ EVENT_TYPES: Mapping[str, type] = {"http-request": HttpRequest, "auth": AuthAtte
 
 
 class Limits(Struct, frozen=True):
-    """What bounds the engine. `tracked_keys` are exact, up to twice as many are held; evidence is kept in `evidence_bytes`."""
+    """What bounds the engine. `tracked_keys` are exact, up to twice as many are held; `evidence_bytes` hold its lines."""
 
     tracked_keys: int = 500_000
     lateness_s: float = 300.0
@@ -266,7 +266,7 @@ class Engine:
 
     # -- counting every line -----------------------------------------------------------------------------------------
 
-    def _count_lines(self, block: Block, plan: Plan, flood: Tracker, first: int, last: int) -> None:  # noqa: C901  one loop, by profile
+    def _count_lines(self, block: Block, plan: Plan, flood: Tracker, first: int, last: int) -> None:
         """Count the lines between two positions for the flood rule, without parsing them."""
         skim = block.format.skim
         assert skim is not None  # noqa: S101  a plan has a flood tracker only where the format can be skimmed

@@ -10,7 +10,7 @@ Hyperscan scans 240 MB for a rule set in 0.04-0.1 s. Where no wheel of it exists
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from msgspec import Struct
@@ -42,7 +42,7 @@ _JSON_ESCAPE = rb"\\(?:u00[2-7]|/)"
 _IN_REQUEST = frozenset({"path", "target", "query", "method"})
 
 
-def need_patterns(needs: Iterable[Need], fmt: Format, mask: int) -> list[Pattern]:
+def need_patterns(needs: frozenset[Need], fmt: Format, mask: int) -> list[Pattern]:
     """Patterns one of which occurs in every line of the format that fulfils one of the needs."""
     patterns = []
     for need in needs:

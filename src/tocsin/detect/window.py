@@ -92,7 +92,7 @@ class Window:
         self.hot.clear()
 
     def _renew(self, key: str, value: Any) -> Any:
-        """Make a key young that is not: its older value, or `value` where it is new. Returns the older value or None."""
+        """Make a key young that is not, with its older value or else `value`. Returns the older value or None."""
         known = self.old.pop(key, None)
         self.young[key] = value if known is None else known
         pool = self.pool

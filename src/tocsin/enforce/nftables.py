@@ -9,17 +9,18 @@ Three facts, measured with libnftables 1.0.6 on Linux 6.18, shape the writing:
   already there adds just the same and lists nothing: 57 microseconds. So elements known to be missing go in that way.
 - An element that exists is renewed by add, delete and add with its new timeout, in one transaction: kernels before 6.12
   ignore a new timeout. Its counter begins anew.
-- A transaction that fails costs 15 to 20 ms (the kernel waits for its readers), so nothing is tried in order to fail.
+- A transaction that fails costs 15 to 20 ms (the kernel waits for its readers): only many at once are tried on luck.
 """
 
 from __future__ import annotations
 
 import ctypes
 import errno
+from enum import Enum
 from typing import TYPE_CHECKING, NamedTuple
 
 from tocsin.enforce import netlink
-from tocsin.enforce.elements import NFT_MSG_GETGEN, look_up
+from tocsin.enforce.elements import NFT_MSG_GETGEN, PERMANENT, look_up
 from tocsin.enforce.subjects import INTERVAL_SETS, Target, render_target
 
 if TYPE_CHECKING:
@@ -42,6 +43,9 @@ CHUNK_PREFIXES = 2000
 # Up to here each target is looked up first (15 microseconds): a new ban then takes the way that lists nothing.
 LOOK_UP_LIMIT = 64
 
+# A ban that is asked for again and differs by no more than this is in force already.
+SAME_WITHIN_MS = 1000
+
 # Failed transactions in one `apply` after which the rest is given up: 20 ms each.
 MAX_FAILURES = 100
 
@@ -59,6 +63,12 @@ class FirewallError(Exception):
         super().__init__(f"{what}: {remedy}")
         self.what = what
         self.remedy = remedy
+
+
+class _State(Enum):
+    MISSING = "to be added"
+    OTHER = "to be renewed or taken out"
+    SAME = "as wanted"
 
 
 class Change(NamedTuple):
@@ -97,8 +107,11 @@ def render_table(table: str = TABLE, only: str = "") -> str:
     lines += [f"add set inet {table} {name} {{ {_set_definition(name)} }}" for name in SET_SIZE]
     chain = f"inet {table} prerouting"
     lines += [
-        f"add chain {chain} {{ type filter hook prerouting priority -300; policy accept; }}",
+        # A chain of another type or policy cannot be changed, but replaced within the transaction.
+        f"add chain {chain}",
         f"flush chain {chain}",
+        f"delete chain {chain}",
+        f"add chain {chain} {{ type filter hook prerouting priority -300; policy accept; }}",
         *(() if only else (f"add rule {chain} iif lo accept",)),
         *(f"add rule {chain} {only} {match} drop" for match in MATCHES.values()),
     ]
@@ -167,7 +180,7 @@ class Libnftables:
             return ""
         text: bytes = self._library.nft_ctx_get_error_buffer(self._context) or b"libnftables: unknown error"
         first = text.decode("utf-8", "replace").split("\n", 1)[0]
-        return first.removeprefix("Error: ")[:200]
+        return first.removeprefix("netlink: ").removeprefix("Error: ")[:200]
 
     def close(self) -> None:
         """Release the context and its netlink socket."""
@@ -194,11 +207,11 @@ class Firewall:
     def ensure(self) -> None:
         """Create the table or repair it, keeping the bans that it holds. FirewallError says why it cannot be.
 
-        A table of another shape (of an older version) cannot be repaired; it is replaced, and its bans with it.
+        Sets of another shape (of an older version) cannot be repaired; the table is replaced, and its bans with it.
         """
         self._check_permission()
         error = self._nft.run(render_table(self.table, self._only), dry_run=self._dry_run)
-        if error:
+        if "File exists" in error or "mismatch" in error:
             replace = f"add table inet {self.table}\ndelete table inet {self.table}\n"
             error = self._nft.run(replace + render_table(self.table, self._only), dry_run=self._dry_run)
         if error:
@@ -234,30 +247,45 @@ class Firewall:
         return [batch.errors.get(change.target, "") for change in changes]
 
     def transact(self, changes: Sequence[Change]) -> str:
-        """Bring changes of one set into the kernel as one transaction; the error text, empty where all went in."""
-        set_name = changes[0].target.set
-        if len(changes) > LOOK_UP_LIMIT:
-            return self._transact_many(set_name, changes)
-        missing = [change for change in changes if self._is_missing(change)]
-        others = [change for change in changes if change not in missing]
-        commands = [render_renewal(self.table, set_name, others)] if others else []
-        if new := [change for change in missing if change.ban]:
-            commands.append(render_new(self.table, set_name, new))
-        return self._nft.run("\n".join(commands), dry_run=self._dry_run) if commands else ""
+        """Bring changes of one set, all bans or all unbans, into the kernel; the error text, empty where all went in.
 
-    def _transact_many(self, set_name: str, changes: Sequence[Change]) -> str:
-        """Many bans are a start or a restoration: as a rule none is there, and creating takes a third of the time."""
-        if changes[0].ban:
-            error = self._nft.run(render_created(self.table, set_name, changes), dry_run=self._dry_run)
+        Many bans are a start or a restoration, when as a rule none of them is there: those are created without asking.
+        Otherwise each is looked up first; what is in force as wanted is left alone and keeps its counter.
+        """
+        set_name = changes[0].target.set
+        if len(changes) > LOOK_UP_LIMIT and changes[0].ban:
+            error = self._run([render_created(self.table, set_name, changes)])
             if "File exists" not in error:
                 return error
-        return self._nft.run(render_renewal(self.table, set_name, changes), dry_run=self._dry_run)
+        new: list[Change] = []
+        renewed: list[Change] = []
+        for change in changes:
+            there = self._state(change)
+            if there is not _State.SAME:
+                (new if there is _State.MISSING else renewed).append(change)
+        commands = [render_renewal(self.table, set_name, renewed)] if renewed else []
+        if new:
+            commands.append(render_new(self.table, set_name, new))
+        return self._run(commands)
 
-    def _is_missing(self, change: Change) -> bool:
+    def _run(self, commands: list[str]) -> str:
+        return self._nft.run("\n".join(commands), dry_run=self._dry_run) if commands else ""
+
+    def _state(self, change: Change) -> _State:
+        """How far the kernel is from what is wanted."""
         try:
-            return look_up(self._lookup, self.table, change.target) is None
+            element = look_up(self._lookup, self.table, change.target)
         except netlink.NetlinkError:
-            return False
+            return _State.OTHER
+        if element is None:
+            return _State.MISSING if change.ban else _State.SAME
+        if not change.ban or change.target.set in INTERVAL_SETS:
+            return _State.OTHER
+        if change.seconds is None or element.remaining_ms == PERMANENT:
+            same = change.seconds is None and element.remaining_ms == PERMANENT
+        else:
+            same = abs(element.remaining_ms - change.seconds * 1000) <= SAME_WITHIN_MS
+        return _State.SAME if same else _State.OTHER
 
 
 class _Batch:

@@ -150,6 +150,7 @@ def _ban6(firewall: Firewall, port: int) -> str:
         return "a packet from it was dropped and counted; once it was free, one arrived"
 
 
+_NO_ARRIVAL = "is loopback up (ip link set lo up)? Does another table drop it (nft list ruleset)?"
 _NO_DROP = "see `nft list ruleset` for another table that accepts or drops earlier, and the kernel's log"
 
 
@@ -158,13 +159,13 @@ def _judge(firewall: Firewall, receiver: socket.socket, subject: str, address: s
     if first == b"banned":
         raise _Failed(f"a packet from {address} arrived although it was banned", _NO_DROP)
     if first != b"neighbour":
-        raise _Failed(f"a packet from {_NEIGHBOUR4}, which was not banned, did not arrive", _NO_DROP)
+        raise _Failed(f"a packet from {_NEIGHBOUR4}, which was not banned, did not arrive", _NO_ARRIVAL)
     if _packets(firewall, subject) != 1:
         raise _Failed(f"the packet from {address} was not counted", _NO_DROP)
     _change(firewall, subject, ban=False)
     _send(receiver, address, b"free again")
     if _first(receiver) != b"free again":
-        raise _Failed(f"{address} stayed banned after its unban", _NO_DROP)
+        raise _Failed(f"{address} stayed banned after its unban", _NO_ARRIVAL)
     return f"a packet from {address} was dropped and counted, its neighbour's arrived; unbanned, its own arrived"
 
 

@@ -39,12 +39,12 @@ _Matcher = Callable[[str], re.Match[str] | None]
 _STATUS: dict[str, int | None] = {f"{code:03}": code for code in range(1000)} | {"-": None}
 
 _SLOTS: tuple[Slot, ...] = (
-    "client", "request", "status", "body_bytes", "referer", "user_agent", "user", "vhost", "peer", "method", "uri",
-    "path", "query", "path_query", "protocol", "duration_us", "duration_ms", "duration_s",
-    "x_forwarded_for", "forwarded",
+    "client", "request", "status", "body_bytes", "referer", "user_agent", "user", "vhost",
+    "duration_us", "duration_ms", "duration_s", "peer", "x_forwarded_for", "forwarded",
+    "method", "uri", "path", "path_query", "query", "protocol",
 )  # fmt: skip
-_VHOST_PORT = re.compile(r"(.*[^:]|\[.*\]):[0-9]{1,5}", re.DOTALL).fullmatch
 _SEEN_BACKSLASHES = 64
+_LONGEST_CLIENT = 64
 
 
 class AccessFormat:
@@ -69,8 +69,9 @@ class AccessFormat:
         groups = layout.groups
         self._header = bool(proxies) and bool({"x_forwarded_for", "forwarded"} & groups.keys())
         self._by_peer = self._header or bool(proxies) or "peer" in groups
-        self._present = tuple(slot for slot in _SLOTS if slot in groups)
-        self._wanted = tuple(groups[slot] for slot in self._present)
+        self._groups = tuple(groups.get(slot, layout.never) for slot in _SLOTS)
+        self._times_at = layout.times
+        self._timed = bool({"duration_us", "duration_ms", "duration_s"} & groups.keys())
         self._hot: _Matcher | None = None
         if layout.hot and self._absolute and escape != "json" and not self._by_peer:
             self._hot = layout.hot.fullmatch
@@ -130,15 +131,16 @@ class AccessFormat:
         """The address that `parse` gives as `source_ip` where the log names `raw` and nobody else."""
         if raw in self._raw_clients:
             return self._raw_clients[raw]
-        address = canonical(text_of(raw))
-        if address is not None and self._proxies.trusted(address):
-            address = None
-        return remember(self._raw_clients, raw, address, CLIENT_CACHE_ENTRIES)
+        address = canonical(text_of(raw)) if len(raw) <= _LONGEST_CLIENT else None
+        if address is None:
+            return None
+        known = None if self._proxies.trusted(address) else address
+        return remember(self._raw_clients, raw, known, CLIENT_CACHE_ENTRIES)
 
     def request_pattern(self, method: str | None, literal: str) -> bytes | None:
         """See `Format`. `literal` is what the target holds as sent; how the log escapes it is seen to here."""
         wall = self._layout.request_wall
-        if wall is None:
+        if wall is None or "\\" in literal:
             return None
         begin = _any_spelling(method) + rb" +" if method else b""
         return re.escape(wall.encode()) + begin + rb'(?:[^"\n]|\\")*' + _any_spelling(literal)
@@ -170,18 +172,18 @@ class AccessFormat:
         match = self._strict(text) if escaped else self._plain(text)
         if match is None:
             return Unparsed(self._why(text))
-        stamp = Stamp.JOIN.join(match.group(group) for group in self._layout.times)
+        stamp = match[self._times_at[0]] if len(self._times_at) == 1 else Stamp.JOIN.join(match.group(*self._times_at))
         ts = self._stamp.ts(stamp, anchor)
         if ts is None:
             return Unparsed(f"{stamp!r} is no time")
-        fields = {slot: match.group(group) for slot, group in zip(self._present, self._wanted, strict=True)}
+        found: tuple[str | None, ...] = match.group(*self._groups)
         if escaped:
-            fields = {slot: self._unescape(text) for slot, text in fields.items()}
-        source_ip, via = self._who(fields)
-        method, target, path, query, protocol = _request(fields)
-        vhost = given(fields.get("vhost"))
-        ported = _VHOST_PORT(vhost) if vhost else None
-        user = fields.get("user")
+            found = tuple(self._unescape(value) if value and "\\" in value else value for value in found)
+        client, request, status, size, referer, agent, user, vhost, us, ms, s = found[:11]
+        source_ip, via = self._who(client, *found[11:14])
+        method, target, path, query, protocol = (
+            split_request(request) if request is not None else _composed(*found[14:])
+        )
         return HttpRequest(
             ts,
             source_ip,
@@ -190,31 +192,28 @@ class AccessFormat:
             path,
             query,
             protocol,
-            _whole(fields.get("status")),
-            _whole(fields.get("body_bytes")),
-            given(fields.get("referer")),
-            given(fields.get("user_agent")),
+            int(status) if status and status != "-" else None,
+            int(size) if size and size != "-" else None,
+            given(referer),
+            given(agent),
             None if user == '""' else given(user),
-            ported[1] if ported else vhost,
-            _duration_s(fields),
+            _without_port(vhost) if vhost else None,
+            _duration_s(us, ms, s) if self._timed else None,
             via,
         )
 
-    def _who(self, fields: dict[Slot, str]) -> tuple[str | None, str | None]:
+    def _who(
+        self, name: str | None, peer_name: str | None, x_forwarded: str | None, forward: str | None
+    ) -> tuple[str | None, str | None]:
         """Client and proxy: the server's own word first (mod_remoteip, realip), else the header of a trusted peer."""
-        name = fields.get("client")
         client = self._clients.get(name) or self._address(name) if name else None
         if not self._by_peer:
             return client, None
-        peer_name = fields.get("peer")
         peer = canonical(peer_name) if peer_name else None
         if peer is not None and peer != client:
             return client, peer
         # with both headers at hand only one is the proxy's: the other may be what the client sent it
-        if "x_forwarded_for" in fields:
-            hops = x_forwarded_for(given(fields["x_forwarded_for"]))
-        else:
-            hops = forwarded(given(fields.get("forwarded")))
+        hops = forwarded(given(forward)) if x_forwarded is None else x_forwarded_for(given(x_forwarded))
         return self._proxies.client(client, hops)
 
     def _why(self, text: str) -> str:
@@ -236,56 +235,61 @@ def _escaped_quote(data: bytes, start: int, end: int) -> bool:
     return data.find(b'\\"', start - 1, end) >= 0
 
 
-_SPELLINGS = {"\n": b"n", "\t": b"t", "\r": b"r", "\b": b"b", "\v": b"v", '"': b'"', "\\": rb"\\"}
+_SPELLINGS = {"\n": b"n", "\t": b"t", "\r": b"r", "\b": b"b", "\v": b"v", '"': b'"'}
 
 
 def _any_spelling(text: str) -> bytes:
-    """A regex of the ways in which Apache or nginx log a text."""
+    """A regex of the ways in which Apache or nginx log a text without backslashes."""
     return b"".join(_spellings(sign) for sign in text)
 
 
 def _spellings(sign: str) -> bytes:
-    if " " <= sign <= "~" and sign not in {'"', "\\"}:
+    if " " <= sign <= "~" and sign != '"':
         return re.escape(sign.encode())
-    raw = sign.encode("utf-8", "backslashreplace")
-    ways = [b"".join(rb"\\x(?:%02x|%02X)" % (byte, byte) for byte in raw)]
-    if sign in _SPELLINGS:
-        ways.append(rb"\\" + _SPELLINGS[sign])
-    if sign not in {"\n", '"', "\\"}:
-        ways.append(re.escape(raw))
-    return b"(?:" + b"|".join(ways) + b")"
+    ways = b"".join(_byte_spellings(byte) for byte in sign.encode("utf-8", "backslashreplace"))
+    return b"(?:" + ways + rb"|\\" + _SPELLINGS[sign] + b")" if sign in _SPELLINGS else ways
 
 
-def _request(fields: dict[Slot, str]) -> Request:
-    if "request" in fields:
-        return split_request(fields["request"])
-    method = given(fields.get("method"))
-    protocol = given(fields.get("protocol"))
-    if "uri" in fields:
-        target = given(fields["uri"]) or ""
-        path, query = split_target(target)
+def _byte_spellings(byte: int) -> bytes:
+    raw = b"" if byte in b'\n"' else rb"\x%02x|" % byte
+    return b"(?:" + raw + rb"\\x(?:%02x|%02X))" % (byte, byte)
+
+
+def _composed(
+    method: str | None,
+    uri: str | None,
+    path: str | None,
+    path_query: str | None,
+    args: str | None,
+    protocol: str | None,
+) -> Request:
+    """The request where the log gives its parts. `uri` is as sent, `path` decoded by the server."""
+    method, protocol = given(method), given(protocol)
+    if uri is not None:
+        target = given(uri) or ""
+        clean, query = split_target(target)
     else:
-        target = given(fields.get("path_query", fields.get("path"))) or ""
-        path, _, query = target.partition("?") if "path_query" in fields else (target, "", "")
-        path = resolved(path)
-        args = given(fields.get("query"))
+        target = given(path_query) or given(path) or ""
+        clean, _, query = target.partition("?") if path_query is not None else (target, "", "")
+        clean = resolved(clean)
+        args = given(args)
         if args:
             query = args.removeprefix("?")
             target = f"{target}?{query}"
-    return (method, target, path, query, protocol) if method or target else GARBAGE
+    return (method, target, clean, query, protocol) if method or target else GARBAGE
 
 
-def _whole(text: str | None) -> int | None:
-    return None if text is None or text in {"-", ""} else int(text)
+_VHOST_PORT = re.compile(r"(.*[^:]|\[.*\]):[0-9]{1,5}", re.DOTALL).fullmatch
 
 
-_DURATION_SCALES: tuple[tuple[Slot, float], ...] = (("duration_us", 1e6), ("duration_ms", 1e3), ("duration_s", 1.0))
+def _without_port(vhost: str) -> str | None:
+    ported = _VHOST_PORT(vhost) if ":" in vhost else None
+    return ported[1] if ported else given(vhost)
 
 
-def _duration_s(fields: dict[Slot, str]) -> float | None:
+def _duration_s(us: str | None, ms: str | None, s: str | None) -> float | None:
     """The finest of the durations that the line gives. A clock set back makes it negative: then unknown."""
-    for slot, scale in _DURATION_SCALES:
-        text = fields.get(slot)
+    for text, scale in ((us, 1e6), (ms, 1e3), (s, 1.0)):
         if text and text != "-":
             duration = float(text) / scale
             return duration if duration >= 0 else None

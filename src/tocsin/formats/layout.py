@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
+from itertools import pairwise
 
 from msgspec import Struct
 
@@ -30,8 +31,9 @@ _HOST_SIGNS = r"0-9A-Za-z.:%_\-"
 _NO_PIN = re.compile(rf"[{_HOST_SIGNS}+/]")
 _CLF_SHAPE = time_piece(CLF).shape
 _CLF_LENGTH = 26
+_NEVER = r"(?:(?!)())?"
 # what honest clients write in a field: a pin taken from there would turn many lines away
-_TYPICAL = {slot: "[]&=;,()@!$'*" for slot in ("request", "uri", "path", "query", "path_query")} | {
+_TYPICAL = dict.fromkeys(("request", "uri", "path", "query", "path_query"), "[]&=;,()@!$'*") | {
     "user_agent": " ;,()[]=",
     "referer": "[]&=;,()@!$'*",
     "user": "@",
@@ -55,6 +57,8 @@ class Layout(Struct, frozen=True):
     strict: re.Pattern[str]
     hot: re.Pattern[str] | None
     groups: dict[Slot, int]
+    never: int
+    """A group that takes part in no match: what a slot that the format lacks stands for."""
     times: tuple[int, ...]
     stamp: Stamp
     skim: re.Pattern[bytes] | None
@@ -77,8 +81,9 @@ def compile_layout(pieces: Sequence[Piece], escape: str) -> Layout:
     for number, segment in enumerate(segments):
         writer.segment(segment, first=number == 0, last=number == len(segments) - 1)
     return Layout(
-        plain=re.compile('"'.join(writer.plain)),
-        strict=re.compile('"'.join(writer.strict), re.DOTALL),
+        plain=re.compile('"'.join(writer.plain) + _NEVER),
+        strict=re.compile('"'.join(writer.strict) + _NEVER, re.DOTALL),
+        never=writer.count + 1,
         groups=writer.groups,
         times=tuple(writer.times),
         stamp=Stamp(stamps),
@@ -203,26 +208,34 @@ def _signs(field: Field) -> str:
         return ""
     if field.shape == HOST:
         return _HOST_SIGNS
-    return "0-9" * ("0-9" in field.shape) + "." * (r"\." in field.shape) + "a-zA-Z" * ("a-" in field.shape) + "-"
+    return "0-9" * ("0-9" in field.shape) + "." * (r"\." in field.shape) + "a-zA-Z" * ("a-" in field.shape) + r"\-"
 
 
 def _check(part: Segment) -> None:
-    """That the server's fields fall into place from either end around the client's text. ValueError where not."""
+    """That the server's fields fall into place from either end around the client's text. ValueError where not.
+
+    They do where what parts them from the text has a sign that none of them can hold: its count is then the format's.
+    """
     texts = [position for position, piece in enumerate(part) if _is_text(piece)]
     if not texts:
         return
-    for position, piece in enumerate(part):
-        if not isinstance(piece, Field):
-            continue
-        after = part[position + 1] if position + 1 < len(part) else None
-        if isinstance(after, Field) and (_is_text(piece) or _is_text(after)):
+    for piece, after in pairwise(part):
+        if isinstance(piece, Field) and isinstance(after, Field) and (_is_text(piece) or _is_text(after)):
             raise ValueError(f"nothing stands between {piece.spelled} and {after.spelled}: they cannot be told apart")
-        signs = _signs(piece)
-        neighbour = after if position < texts[0] else part[position - 1] if position > texts[-1] else None
-        if signs and isinstance(neighbour, Text):
-            sign = neighbour.text[0] if position < texts[0] else neighbour.text[-1]
-            if re.match(f"[{signs}]", sign):
-                raise ValueError(f"{piece.spelled} may itself hold the {sign!r} that ends it: put a blank there")
+    _check_side(part[: texts[0]], -1)
+    _check_side(part[texts[-1] + 1 :], 0)
+
+
+def _check_side(side: Segment, border: int) -> None:
+    """`side` is what stands before or after a segment's client text, `border` its piece next to that."""
+    fields = [piece for piece in side if isinstance(piece, Field)]
+    if not fields:
+        return
+    signs = "".join(_signs(field) for field in fields)
+    parting = side[border]
+    if signs and isinstance(parting, Text) and not re.search(f"[^{signs}]", parting.text):
+        field = fields[border]
+        raise ValueError(f"{field.spelled} may itself hold the {parting.text!r} that parts it: put a blank there")
 
 
 def _barred(segment: Segment, position: int) -> str:
@@ -261,7 +274,7 @@ class _Writer:
         self.skim: list[str] = []
         self.groups: dict[Slot, int] = {}
         self.times: list[int] = []
-        self._group = 0
+        self.count = 0
 
     def segment(self, segment: Segment, *, first: bool, last: bool) -> None:
         pin = _pin(segment)
@@ -295,11 +308,11 @@ class _Writer:
     def _open(self, field: Field) -> str:
         if not field.slot:
             return "(?:"
-        self._group += 1
+        self.count += 1
         if field.slot == "time":
-            self.times.append(self._group)
+            self.times.append(self.count)
         else:
-            self.groups[field.slot] = self._group
+            self.groups[field.slot] = self.count
         return "("
 
     def _server_made(self, field: Field, before: Piece | None, after: Piece | None, pin: str) -> Shapes:

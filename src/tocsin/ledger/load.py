@@ -1,4 +1,4 @@
-"""What a starting guard takes up from the ledger. It never fails: what cannot be read is said, and the rest is taken."""
+"""What a starting guard takes up from the ledger. It never fails: what cannot be read is said, the rest is taken."""
 
 from __future__ import annotations
 

@@ -7,6 +7,7 @@ import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
+from typing import Any, Self
 from urllib.parse import quote
 
 import msgspec
@@ -104,7 +105,7 @@ class Reader:
         except sqlite3.Error as error:
             raise LedgerError(f"the ledger {path} cannot be read: {describe(error, path)}", 74) from error
 
-    def __enter__(self) -> Reader:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
@@ -158,11 +159,15 @@ class Reader:
                 (now_ts,),
             )
         )
-        numbers = [next(self._rows(f"SELECT count(*) FROM {table}"))[0] for table in ("ban", "decision", "finding")]  # noqa: S608  constants
+        remembered, decided, found = next(
+            self._rows(
+                "SELECT (SELECT count(*) FROM ban), (SELECT count(*) FROM decision), (SELECT count(*) FROM finding)"
+            )
+        )
         lines_total, saved_ts = next(self._rows("SELECT lines_total, saved_ts FROM state"), (0, None))
         names = (self.path, self.path.with_name(self.path.name + "-wal"))
         size = sum(name.stat().st_size for name in names if name.exists())
-        return Summary(active, for_good, *numbers, packets, octets, lines_total, saved_ts, size)
+        return Summary(active, for_good, remembered, decided, found, packets, octets, lines_total, saved_ts, size)
 
     # -- rows --------------------------------------------------------------------------------------------------------
 
@@ -185,7 +190,7 @@ class Reader:
         query = "SELECT subject, decision, rule, origin, start_ts, end_ts, times, packets, bytes FROM ban "
         return (Ban(*row) for row in self._rows(query + condition, values))
 
-    def _rows(self, query: str, values: tuple[object, ...] = ()) -> Iterator[tuple[object, ...] | list[object]]:
+    def _rows(self, query: str, values: tuple[object, ...] = ()) -> Iterator[tuple[Any, ...]]:
         try:
             yield from self._connection.execute(query, values)
         except sqlite3.Error as error:
@@ -194,12 +199,18 @@ class Reader:
     # -- opening -----------------------------------------------------------------------------------------------------
 
     def _open(self) -> sqlite3.Connection:
-        if not self.path.exists():
+        try:
+            self.path.stat()
+        except PermissionError as error:
+            raise LedgerError(
+                f"the ledger {self.path} may not be read by this user: try again with sudo", 77
+            ) from error
+        except OSError as error:
             raise LedgerError(
                 f"there is no ledger at {self.path}: no guard has run here yet. Start one with `tocsin guard`, or name "
                 "the folder of its ledger in the configuration",
                 66,
-            )
+            ) from error
         if not os.access(self.path, os.R_OK):
             raise LedgerError(f"the ledger {self.path} may not be read by this user: try again with sudo", 77)
         connection = self._connect("mode=ro")
@@ -215,7 +226,8 @@ class Reader:
         if applied != [migration.__name__ for migration in MIGRATIONS]:
             connection.close()
             raise LedgerError(
-                f"the ledger {self.path} is of another version of tocsin: let its own guard run once, or use that version",
+                f"the ledger {self.path} is of another version of tocsin: start its guard once with this version, "
+                "or look at it with that one",
                 65,
             )
         return connection
@@ -225,7 +237,7 @@ class Reader:
         return sqlite3.connect(uri, uri=True, timeout=BUSY_TIMEOUT_S, isolation_level=None)
 
 
-def _finding(row: tuple[object, ...] | list[object]) -> Finding:
+def _finding(row: tuple[Any, ...]) -> Finding:
     """A finding from its row; damaged evidence is left out, so that the rest can be read."""
     fields = list(row)
     packed = fields[6]

@@ -164,10 +164,9 @@ class Ledger:
         fault = self._fault
         if fault is None:
             return self._moved_aside or None
-        waiting = self._waiting()
         lost = ", ".join(f"{number:,} {what}" for what, number in self._lost.items() if number)
         text = f"the ledger cannot be written since {utc(fault.since_ts)}: {fault.text}. Bans are made all the same; "
-        text += f"waiting to be written: {waiting or 'a checkpoint'}"
+        text += f"waiting to be written: {self._waiting() or 'nothing yet'}"
         if lost:
             text += f"; given up for lack of room: {lost}"
         return f"{text}. {self._moved_aside}".rstrip()
@@ -203,22 +202,29 @@ class Ledger:
             "findings": len(self._findings) + (len(hand.findings) if hand else 0),
             "receipts": len(self._receipts) + (len(hand.receipts) if hand else 0),
         }
-        return ", ".join(f"{number:,} {what}" for what, number in numbers.items() if number)
+        words = [f"{number:,} {what}" for what, number in numbers.items() if number]
+        if self._checkpoint is not None or (hand is not None and hand.checkpoint is not None):
+            words.append("a checkpoint")
+        return ", ".join(words)
 
     # -- the thread's side -------------------------------------------------------------------------------------------
 
     def _run(self) -> None:
         self._attempt()
         prune_ts = self._clock()
-        while not (self._stop.is_set() and (self._fault is not None or self._written >= self._given)):
+        while True:
+            stopping = self._stop.is_set()
+            if stopping and self._written >= self._given:
+                break
             if self._fault is not None:
-                pause_s = RETRY_S[min(self._failures, len(RETRY_S)) - 1]
-                self._stop.wait(pause_s)
+                self._stop.wait(RETRY_S[min(self._failures, len(RETRY_S)) - 1])
             elif self._written >= self._given:
                 self._wake.wait(PRUNE_EVERY_S)
                 self._stop.wait(LINGER_S)
             self._wake.clear()
             worked = self._attempt()
+            if stopping and not worked:
+                break
             if worked and self._clock() - prune_ts >= PRUNE_EVERY_S:
                 prune_ts = self._clock()
                 self._prune()

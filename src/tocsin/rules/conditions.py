@@ -127,7 +127,7 @@ class _Conditions:
                 problem = _path_problem(value, test)
             elif field == "outcome" and isinstance(test, Equal):
                 problem = None if value in _OUTCOMES else f"expected {words(_OUTCOMES)}"
-                near = nearest(value, _OUTCOMES)
+                near = nearest(value, _OUTCOMES) if problem else None
             elif field == "method" and self.on == "http-request" and not test.ignore_case:
                 problem = None if value == value.upper() else "methods are written in capitals"
                 near = value.upper()

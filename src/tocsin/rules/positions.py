@@ -61,6 +61,7 @@ class _Scanner:
         real: Path = ()
         for depth, part in enumerate(path, 1):
             real = (*real, part)
+            self.lines.setdefault(real, self.line)
             if path[:depth] in self.arrays:
                 real = (*real, self.arrays[path[:depth]])
             self.lines.setdefault(real, self.line)

@@ -39,6 +39,7 @@ _REFUSED = {
     sre.GROUPREF: "back-references are not supported",
     sre.GROUPREF_EXISTS: "conditional groups are not supported",
 }
+_INLINE_FLAGS = "inline flags are not supported; ignore_case = true stands beside the regex"
 
 
 def problem_of(pattern: str) -> str | None:
@@ -48,13 +49,13 @@ def problem_of(pattern: str) -> str | None:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error")  # "possible nested set": read otherwise by other regex libraries
-            tree = parse(pattern)
+            parsed = sre_parser.parse(pattern, re.ASCII)
             re.compile(pattern, re.ASCII)
     except (re.error, OverflowError, RecursionError, FutureWarning, DeprecationWarning) as error:
         return f"not a valid regex: {error}"
     if re.search(r"(?:[^\\]|^)(?:\\\\)*\{(?!\d+(?:,\d*)?\}|,\d+\})", pattern):
         return r"a literal { is written \{"
-    return _shape_problem(tree)
+    return _INLINE_FLAGS if parsed.state.flags != re.ASCII else _shape_problem(list(parsed))
 
 
 def parse(pattern: str) -> list[Node]:
@@ -78,7 +79,7 @@ def _refused(tree: Sequence[Node]) -> str | None:
         if op in _REFUSED:
             return _REFUSED[op]
         if op is sre.SUBPATTERN and (arg[1] or arg[2]):
-            return "inline flags are not supported; ignore_case = true stands beside the regex"
+            return _INLINE_FLAGS
         for part in _parts(op, arg):
             if problem := _refused(part):
                 return problem
@@ -262,8 +263,6 @@ def line_problem_of(pattern: str) -> str | None:
     if not pattern.startswith("^") or not pattern.endswith("$") or pattern.endswith(r"\$"):
         return "a line regex is anchored at both ends: ^...$"
     before, _, after = pattern.partition(ADDRESS)
-    if "(?P<address>" in pattern:
-        return "no group of a line regex is named address"
     marker = "\x01"
     if problem := problem_of(before + marker + after):
         return problem

@@ -58,7 +58,8 @@ def _sentence(rule: Rule) -> str:
     within = "" if rule.limit == 1 else f" within {render_duration(rule.within_s)}"
     counted = _counted(rule)
     if own:
-        return f"Bans {whom} {span} when it makes {counted}{same}{within}."
+        makes = "is named by" if rule.on == "line" else "makes"
+        return f"Bans {whom} {span} when it {makes} {counted}{same}{within}."
     return f"Bans {whom} that took part {span} when there are {counted}{same}{within}."
 
 

@@ -164,12 +164,14 @@ class Chain:
         """Rotations appeared while there is no current file: the next pump searches them."""
         self._behind = self._behind or self.current is None
 
-    def _add(self, reader: Reader) -> None:
+    def _add(self, reader: Reader, followed_by: Identity | None = None) -> None:
         if reader.role == "current" and isinstance(reader, PlainReader):
             self.current = reader
             self.readers.append(reader)
         else:
-            self.readers.insert(len(self.readers) - (self.current is not None), reader)
+            at = len(self.readers) - (self.current is not None)
+            ids = [r.identity for r in self.readers]
+            self.readers.insert(ids.index(followed_by) if followed_by in ids else at, reader)
         self._keeper.watch(self, reader)
 
     def _open(self, path: str, identity: Identity) -> tuple[int, os.stat_result] | None:
@@ -211,15 +213,16 @@ class Chain:
         """Open the oldest rotation that is unread and younger than all that was read; False where there is none."""
         for _ in range(_TURNS):
             positions = [*self._known, *self._unplaced, *(reader.checkpoint() for reader in self.readers)]
-            live = frozenset(reader.identity for reader in self.readers)
-            sibling = next_unread(self.path, positions, live, frozenset(self._refused), self._since_ns)
-            if sibling is None:
+            unsettled = frozenset(r.identity for r in self.readers if not r.confirmed)
+            settled = frozenset(r.identity for r in self.readers) - unsettled
+            unread = next_unread(self.path, positions, settled, unsettled, frozenset(self._refused), self._since_ns)
+            if unread is None:
                 return False
-            if self._open_sibling(sibling, now):
+            if self._open_sibling(unread.sibling, unread.followed_by, now):
                 return True
         return False
 
-    def _open_sibling(self, sibling: Sibling, now: float) -> bool:
+    def _open_sibling(self, sibling: Sibling, followed_by: Identity | None, now: float) -> bool:
         try:
             opened = self._open(sibling.path, sibling.identity)
         except FileNotFoundError:
@@ -233,11 +236,13 @@ class Chain:
             return False
         fd, status = opened
         if sibling.packing:
-            self._add(PackedReader(sibling.path, fd, status, sibling.packing, None, self.path, now))
-        else:
-            reader = PlainReader(sibling.path, fd, status, Lines(self.path), "leaving", now)
-            reader.own = False
-            self._add(reader)
+            packed = PackedReader(sibling.path, fd, status, sibling.packing, None, self.path, now)
+            self._add(packed, followed_by)
+            return True
+        reader = PlainReader(sibling.path, fd, status, Lines(self.path), "leaving", now)
+        reader.own = False
+        reader.confirmed = True
+        self._add(reader, followed_by)
         return True
 
     # -- reading --------------------------------------------------------------------------------------------------
@@ -284,8 +289,8 @@ class Chain:
     def _take(self, reader: Reader, now: float) -> list[Batch] | None:
         """The reader's next batches; None where the readers changed and the turn begins anew."""
         try:
-            if reader is self.current and not self.current.confirmed:
-                batches = self._take_first(self.current, now)
+            if isinstance(reader, PlainReader) and not reader.confirmed:
+                batches = self._take_first(reader, now)
             else:
                 batches = reader.take(now)
         except Truncated:

@@ -41,8 +41,8 @@ USUAL_PLACES: tuple[tuple[str, LogKind, str, str], ...] = (
     ("/var/log/nginx/*access*.log", "access", "", "nginx"),
     ("/var/log/caddy/*.log", "access", "", "caddy"),
     ("/var/log/lighttpd/*access*.log", "access", "", "lighttpd"),
-    ("/var/log/auth.log", "auth", "sshd-syslog", "sshd"),
-    ("/var/log/secure", "auth", "sshd-syslog", "sshd"),
+    ("/var/log/auth.log", "auth", "sshd", "sshd"),
+    ("/var/log/secure", "auth", "sshd", "sshd"),
 )
 _FINISHED = re.compile(r"\.(?:gz|xz|zst|bz2|lz4|Z)$")
 _NOT_FILES = ("/dev", "/proc", "/sys")
@@ -113,7 +113,7 @@ class _Prober:
         """Every declared log with its state, then the usual places that none of them covers."""
         single = {log.path for log in declared if not has_magic(log.path)}
         found: list[FoundLog] = []
-        for log in declared:
+        for log in sorted(declared, key=lambda log: has_magic(log.path)):  # whoever takes the first that fits errs not
             found += self._probe(log, single)
         globs = [log for log in found if has_magic(log.path)]
         for pattern, kind, form, server in USUAL_PLACES:

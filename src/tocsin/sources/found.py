@@ -65,7 +65,10 @@ class Unreadable(Struct, frozen=True):
 
 
 class Discovery(Struct, frozen=True):
-    """All that was found, in the order of the configurations, all that could not be read, and the `configs` read."""
+    """All that was found, all that could not be read, and the `configs` read.
+
+    Logs come in the order of the configurations, but single files before globs: of two that fit a file the first is it.
+    """
 
     logs: tuple[FoundLog, ...]
     unreadable: tuple[Unreadable, ...]

@@ -33,11 +33,12 @@ class Mistaken(Exception):  # noqa: N818  a state of the file, not a failure
 class Reader:
     """What both kinds have in common. `role`: `current` is bound to the source's path; `leaving` was rotated away and
     may still be written to; `copy` holds what it will ever hold. `own`: it has been the file at the path. `eof`: the
-    last `take` reached the end."""
+    last `take` reached the end. `confirmed`: nothing unread lies between it and what was read before (see Chain)."""
 
     __slots__ = (
         "_cached",
         "_ladder",
+        "confirmed",
         "data_ts",
         "eof",
         "fd",
@@ -58,6 +59,7 @@ class Reader:
         self.lines = lines
         self.role: Role = role
         self.own = role != "copy"
+        self.confirmed = lines.offset > 0
         self.since_ts = now
         self.data_ts = now
         self.eof = False
@@ -82,13 +84,12 @@ class Reader:
 
 
 class PlainReader(Reader):
-    """A plain file. `confirmed`: nothing unread lies between it and what was read before (see Source)."""
+    """A plain file, which may still grow."""
 
-    __slots__ = ("_want", "confirmed")
+    __slots__ = ("_want",)
 
     def __init__(self, path: str, fd: int, status: os.stat_result, lines: Lines, role: Role, now: float) -> None:
         super().__init__(path, fd, status, lines, role, now)
-        self.confirmed = lines.offset > 0
         self._want = _SMALL_BYTES
 
     def take(self, now: float) -> list[Batch]:
@@ -140,6 +141,7 @@ class PackedReader(Reader):
         now: float,
     ) -> None:
         super().__init__(path, fd, status, Lines(source), "copy", now)
+        self.confirmed = True
         self._unpacker = Unpacker(fd, packing)
         self._expected = position
         self._tail = b""

@@ -220,31 +220,43 @@ def _locate_copy(siblings: Sequence[Sibling], position: Checkpoint) -> Found | N
     return shorter
 
 
+class Unread(NamedTuple):
+    """A rotation to be read next, and the open file before which it was written (None: the youngest of all)."""
+
+    sibling: Sibling
+    followed_by: Identity | None
+
+
 def next_unread(
     path: str,
     positions: Sequence[Checkpoint],
-    live: frozenset[Identity],
+    settled: frozenset[Identity],
+    unsettled: frozenset[Identity],
     refused: frozenset[Identity],
     since_ns: int,
-) -> Sibling | None:
+) -> Unread | None:
     """The oldest rotation of `path` that was written after everything read so far and is itself unread; None: none.
 
-    Read are the files open now (`live`, by identity) and those whose content agrees with one of `positions`. Where none
-    of them is left, what was modified after `since_ns` counts as unread. `refused` files are passed over.
+    Read are the open files that are `settled` and those whose content agrees with one of `positions`. Open files of
+    which nothing was read yet (`unsettled`) may have unread ones on either side. Where nothing read is left, what was
+    modified after `since_ns` counts as unread. `refused` files are passed over.
     """
-    unread: list[list[Sibling]] = []
+    younger: list[list[Sibling]] = []
     anchored = False
     for group in reversed(generations(siblings_of(path))):
-        if any(s.identity in live or _is_read(s, positions) for s in group):
+        waits = any(s.identity in unsettled for s in group)
+        if not waits and any(s.identity in settled or _is_read(s, positions) for s in group):
             anchored = True
             break
-        unread.append(group)
-    if not anchored:
-        unread = [group for group in unread if group[0].mtime_ns > since_ns]
-    for group in reversed(unread):
+        younger.append(group)
+    younger.reverse()
+    for index, group in enumerate(younger):
+        if any(s.identity in unsettled for s in group) or not (anchored or group[0].mtime_ns > since_ns):
+            continue
         usable = [s for s in group if s.identity not in refused]
         if usable:
-            return usable[0]
+            later = (s.identity for group in younger[index + 1 :] for s in group if s.identity in unsettled)
+            return Unread(usable[0], next(later, None))
     return None
 
 

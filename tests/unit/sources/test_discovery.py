@@ -51,14 +51,14 @@ def test_the_usual_places_without_any_configuration(tmp_path: Path) -> None:
         ("/var/log/httpd/ssl_access_log", "access", ""),
         ("/var/log/nginx/site.access.log", "access", ""),
         ("/var/log/lighttpd/access.log", "access", ""),
-        ("/var/log/auth.log", "auth", "sshd-syslog"),
+        ("/var/log/auth.log", "auth", "sshd"),
     }
     assert {log.found_in for log in discovery.logs} == {"usual place"}
 
 
 def test_a_configured_log_is_not_found_a_second_time(tmp_path: Path) -> None:
     files = {
-        "/etc/nginx/nginx.conf": "http { access_log /var/log/nginx/./access.log; access_log /var/log/nginx/$host.log;}",
+        "/etc/nginx/nginx.conf": "http { access_log /var/log/nginx/$host.log; access_log /var/log/nginx/./access.log;}",
         "/var/log/nginx/access.log": "1",
         "/var/log/nginx/shop_access.log": "1",
     }

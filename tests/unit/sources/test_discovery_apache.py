@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from machine_tree import NOW_TS, plant
 
+from tocsin.formats import by_name
 from tocsin.sources.discovery import Discovery, FoundLog, discover
 from tocsin.sources.piped import piped_target
 
@@ -325,3 +326,10 @@ def test_a_piped_log_is_a_glob_of_what_was_written(tmp_path: Path) -> None:
     logs = by_path(apache(tmp_path, conf, **files))
     access = logs["/logs/access.*-*-*"]
     assert (access.files, access.size_bytes, access.exclude) == (2, 10, ("/logs/access.2026-error-log",))
+
+
+def test_the_formats_of_a_stock_machine_can_be_read(tmp_path: Path) -> None:
+    specs = {log.format for log in discover(debian(tmp_path), NOW_TS).logs if log.kind == "access"}
+    assert len(specs) == 2
+    for spec in specs:
+        assert by_name(spec).kind == "access"

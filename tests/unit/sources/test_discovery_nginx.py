@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from machine_tree import NOW_TS, plant
 
+from tocsin.formats import by_name
 from tocsin.sources.discovery import Discovery, discover
 
 NGINX_CONF = r"""user www-data;
@@ -190,3 +191,11 @@ def test_a_broken_configuration_yields_what_it_can(tmp_path: Path, conf: str) ->
 def test_a_format_that_nobody_defined_is_sniffed(tmp_path: Path) -> None:
     (log,) = [log for log in nginx(tmp_path, "http { access_log /a.log main; }").logs if log.kind == "access"]
     assert (log.format, log.note) == ("", 'no log_format is named "main"')
+
+
+def test_the_formats_that_are_found_can_be_read(tmp_path: Path) -> None:
+    conf = f"{NGINX_CONF}\nhttp {{ {SITES} }}"
+    specs = {log.format for log in nginx(tmp_path, conf).logs if log.kind == "access"}
+    assert len(specs) == 3
+    for spec in specs:
+        assert by_name(spec).kind == "access"

@@ -1,4 +1,4 @@
-"""A small web site: pages with assets, and an xmlrpc.php that costs time; logs as Apache does, at each request's end."""
+"""A small web site: pages with assets, and an xmlrpc.php that costs time; logs as Apache does, when a request ends."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ class Handler(BaseHTTPRequestHandler):
     log_fd = -1
     times_fd = -1
 
-    def do_GET(self) -> None:  # noqa: N802  the library's name
+    def do_GET(self) -> None:
         """A page or an asset."""
         kind = {"css": "text/css", "js": "text/javascript", "png": "image/png"}.get(self.path.rsplit(".", 1)[-1])
         self._answer(200, PAGE if kind is None else b"x" * 400, kind or "text/html")
 
-    def do_POST(self) -> None:  # noqa: N802  the library's name
+    def do_POST(self) -> None:
         """What the attackers are after."""
         self.rfile.read(int(self.headers.get("Content-Length", 0)))
         time.sleep(XMLRPC_COST_S)
@@ -38,13 +38,15 @@ class Handler(BaseHTTPRequestHandler):
         self.wfile.write(body)
         referer, agent = (self.headers.get(name, "-").replace('"', '\\"') for name in ("Referer", "User-Agent"))
         stamp = time.strftime("%d/%b/%Y:%H:%M:%S %z")
-        line = f'{self.client_address[0]} - - [{stamp}] "{self.requestline}" {status} {len(body)} "{referer}" "{agent}"\n'
+        line = (
+            f'{self.client_address[0]} - - [{stamp}] "{self.requestline}" {status} {len(body)} "{referer}" "{agent}"\n'
+        )
         now = time.time()
         os.write(self.log_fd, line.encode())
         if self.path == "/xmlrpc.php":
             os.write(self.times_fd, f"{self.client_address[0]} {now:.6f}\n".encode())
 
-    def log_message(self, format: str, *args: object) -> None:  # noqa: A002, ARG002  the library's names
+    def log_message(self, format: str, *args: object) -> None:  # noqa: A002  the library's names
         """The library's own log is not wanted; ours is the access log."""
 
 
@@ -54,7 +56,7 @@ class Site(ThreadingHTTPServer):
     daemon_threads = True
     request_queue_size = 128
 
-    def handle_error(self, request: object, client_address: object) -> None:  # noqa: ARG002  the library's names
+    def handle_error(self, request: object, client_address: object) -> None:
         """A client that went away in the middle (a banned one does) is no error of the site's."""
         if not isinstance(sys.exc_info()[1], OSError):
             super().handle_error(request, client_address)  # type: ignore[arg-type]  # the library's own types

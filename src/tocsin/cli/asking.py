@@ -1,0 +1,62 @@
+"""Asking the running guard, and the ledger where none runs."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tocsin.cli.failure import NO_PERMISSION, UNAVAILABLE, USAGE, Failure
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from tocsin.config import Config
+    from tocsin.control import Reply, Request
+    from tocsin.ledger.reader import Reader
+
+_CODES = {"usage": USAGE, "refused": NO_PERMISSION}
+
+
+def ask(config: Config, request: Request) -> Reply:
+    """The guard's reply; a Failure where none runs, or it says that the request cannot be met."""
+    from tocsin.control import GuardUnavailableError  # noqa: PLC0415  by the commands that ask alone
+    from tocsin.control import ask as ask_guard  # noqa: PLC0415  as above
+
+    try:
+        reply = ask_guard(Path(config.guard.run_dir), request)
+    except GuardUnavailableError as error:
+        raise Failure(UNAVAILABLE, str(error)) from error
+    if "error" in reply:
+        raise Failure(_CODES.get(str(reply.get("kind")), UNAVAILABLE), str(reply["error"]))
+    return reply
+
+
+def status_of(config: Config) -> tuple[dict[str, Any] | None, str]:
+    """The running guard's status, or None and why there is none."""
+    try:
+        return ask(config, {"cmd": "status"})["status"], ""
+    except Failure as absent:
+        return None, absent.lines[0]
+
+
+@contextmanager
+def ledger_of(config: Config) -> Iterator[Reader]:
+    """The ledger, read only; a Failure where there is none."""
+    from tocsin.ledger.reader import LedgerError, Reader  # noqa: PLC0415  by the commands that read it alone
+
+    try:
+        with Reader(Path(config.guard.state_dir) / "ledger.db") as reader:
+            yield reader
+    except LedgerError as error:
+        raise Failure(error.code, str(error)) from error
+
+
+def subject_of(text: str) -> str:
+    """The address or prefix that somebody typed, as it stands in bans."""
+    from tocsin.decide.subjects import canonical  # noqa: PLC0415  by the commands that take one alone
+
+    try:
+        return canonical(text)
+    except ValueError as error:
+        raise Failure(USAGE, str(error)) from error

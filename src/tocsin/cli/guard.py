@@ -1,0 +1,121 @@
+"""`tocsin guard`: shows what will be watched, then becomes the supervisor of watcher and enforcer."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from tocsin.cli import options
+from tocsin.cli.output import Output
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from tocsin.config import Config
+    from tocsin.sources.discovery import Discovery, FoundLog
+
+
+def register(app: typer.Typer, name: str, guarded: Callable[..., Any]) -> None:
+    """Add the command."""
+    app.command(name)(guarded(guard))
+
+
+def guard(
+    *,
+    config: options.ConfigFile = None,
+    observe: Annotated[bool, typer.Option("--observe", help="Find and say, but put no ban into the firewall.")] = False,
+    verbose: Annotated[
+        bool, typer.Option("--verbose", "-v", help="List all that discovery looked at, also what is not watched.")
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Say what happens as JSON, one object a line.")] = False,
+) -> None:
+    """Watch this machine's logs and ban attackers in the firewall. Runs until it is stopped (Ctrl-C).
+
+    Needs no configuration: logs are found in what Apache, nginx and Caddy are configured to write. Needs root to ban;
+    where the firewall may not be touched it observes, and says so.
+
+    \b
+    Examples:  sudo tocsin guard --observe
+               sudo tocsin guard
+    """
+    loaded, rules = _loaded(config)
+    out = Output(as_json=as_json)
+    _show_logs(out, loaded, verbose=verbose)
+    missing = _why_no_bans()
+    if missing and not observe and not loaded.guard.observe:
+        out.note(f"observing only, no ban will reach the firewall: {missing}")
+        observe = True
+    elif observe or loaded.guard.observe:
+        out.line("Observing: what would be banned is said, nothing is banned.")
+    out.line(f"{rules} rules are on (`tocsin rules` lists them).")
+    arguments = [*(("--config", str(config.absolute())) if config else ()), *(("--observe",) if observe else ())]
+    if as_json:
+        arguments.append("--json")
+    out.flush()
+    sys.stderr.flush()
+    # The supervisor needs none of what is in memory here, and lives for months.
+    command = [sys.executable, "-I", "-m", "tocsin.supervise", loaded.guard.run_dir, *arguments]
+    os.execv(sys.executable, command)  # noqa: S606  our own interpreter, no shell
+
+
+def _loaded(file: Path | None) -> tuple[Config, int]:
+    """The configuration, and how many rules are on."""
+    from tocsin.cli.setup import configuration, configured_rules  # noqa: PLC0415  see main
+
+    loaded = configuration(file)
+    return loaded, len(configured_rules(loaded))
+
+
+def _why_no_bans() -> str:
+    from tocsin.privileges import capabilities  # noqa: PLC0415  see main
+
+    if "CAP_NET_ADMIN" in capabilities():
+        return ""
+    return "this process lacks CAP_NET_ADMIN; run `sudo tocsin guard`, or `systemctl start tocsin`"
+
+
+def _show_logs(out: Output, config: Config, *, verbose: bool) -> None:
+    from tocsin.sources.discovery import Discovery, discover  # noqa: PLC0415  see main
+
+    found = discover() if config.logs.discover else Discovery((), (), ())
+    if out.as_json:
+        named = [{"path": log.path, "kind": log.kind, "format": log.format} for log in config.log]
+        out.json({"event": "discovered", "configured": named, "logs": found.logs, "unreadable": found.unreadable})
+        return
+    configured = {log.path for log in config.log}
+    rows: list[tuple[str, ...]] = [
+        (log.path, log.kind, format_name(log.format), "configuration", "", "") for log in config.log
+    ]
+    watched = [log for log in found.logs if log.path not in configured and (verbose or log.kind != "error")]
+    rows += [row_of(log) for log in watched]
+    if rows:
+        out.table(("log", "kind", "format", "found in", "written", "size"), rows, right=("size",))
+    else:
+        out.note("no logs were found; name them under [[log]] path = ... in /etc/tocsin/tocsin.toml")
+    if verbose and found.configs:
+        out.line(f"Read: {', '.join(found.configs)}")
+    show_unreadable(out, found)
+
+
+def row_of(log: FoundLog) -> tuple[str, ...]:
+    """A found log as a row of the table."""
+    from tocsin.cli.words import age, size  # noqa: PLC0415  see main
+
+    written = f"{age(log.age_s)} ago" if log.age_s is not None else "not there yet" if not log.exists else "unknown"
+    return log.path, log.kind, format_name(log.format), log.found_in, written, size(log.size_bytes)
+
+
+def format_name(spec: str) -> str:
+    """A format as it stands in the table."""
+    return spec or "told by its lines"
+
+
+def show_unreadable(out: Output, found: Discovery) -> None:
+    """What could not be read, each with its remedy."""
+    for item in found.unreadable:
+        place = f" (named in {item.found_in})" if item.found_in else ""
+        out.note(f"not read: {item.path}{place}: {item.reason}; {item.remedy}")

@@ -1,0 +1,70 @@
+"""`tocsin`: finds the command, runs it, and turns whatever happens into an exit code and a line that says what to do.
+
+Each command lives in a file of its own, which is imported when it is asked for (all are, for `--help`); those files in
+turn import what they need when they run. Only `replay`, which scripts call by the thousand, goes past typer (`quick`).
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+
+from tocsin.cli import failure, quick
+from tocsin.cli.failure import Failure
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line; returns the exit code."""
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    try:
+        _run(given)
+    except SystemExit as end:
+        # typer leaves with 2 for every mistake in the arguments, where sysexits.h has 64
+        return failure.USAGE if end.code == 2 else end.code if isinstance(end.code, int) else 0
+    except Failure as ended:
+        _say(*ended.lines)
+        return ended.code
+    except KeyboardInterrupt:
+        return failure.INTERRUPTED
+    except Exception as error:  # noqa: BLE001  the last resort: people get a line and what to do, not a traceback
+        return _internal(error)
+    return 0
+
+
+def _run(given: list[str]) -> None:
+    known = quick.replay_arguments(given[1:]) if given[:1] == ["replay"] else None
+    if known is None:
+        from tocsin.cli.app import run  # noqa: PLC0415  typer costs 60 ms, and pydantic, which it calls, 100
+
+        run(given)
+        return
+    from tocsin.cli.output import reader_may_leave  # noqa: PLC0415  as above
+    from tocsin.cli.replaying import run as replay  # noqa: PLC0415  as above
+
+    with reader_may_leave():
+        replay(**known)
+
+
+def _internal(error: Exception) -> int:
+    if os.environ.get("TOCSIN_DEBUG"):
+        import traceback  # noqa: PLC0415  for those who look for the mistake
+
+        traceback.print_exception(error)
+    text = f"{type(error).__name__}: {error}".splitlines()[0]
+    _say(
+        f"internal error: {text}; this is a mistake in tocsin: run it again with TOCSIN_DEBUG=1 and report what it says"
+    )
+    return failure.INTERNAL
+
+
+def _say(*lines: str) -> None:
+    from tocsin.cli.output import Output  # noqa: PLC0415  only where something went wrong
+
+    out = Output()
+    for line in lines:
+        out.note(line)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

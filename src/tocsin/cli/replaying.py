@@ -1,0 +1,155 @@
+"""What `tocsin replay` does: runs the logs through the engine and prints decisions and summary."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from tocsin.cli import setup
+from tocsin.cli.failure import DATA, OF_SOURCE
+from tocsin.cli.output import Output, progress_bar
+from tocsin.cli.words import count, number, size, span
+from tocsin.model import Decision, Finding
+from tocsin.replay import Replay, Summary
+from tocsin.rules import compile_rule
+
+Row = tuple[str, ...]
+COLUMNS = ("when", "what", "whom", "how long", "rule", "count", "")
+
+
+def run(
+    *,
+    logs: Sequence[Path],
+    rules: Sequence[Path] = (),
+    only: Sequence[str] = (),
+    log_format: str | None = None,
+    trusted_proxy: Sequence[str] = (),
+    now: float | None = None,
+    tz: str | None = None,
+    as_json: bool = False,
+    prefilter: bool = True,
+) -> None:
+    """Replay and print. SystemExit with the code where something could not be read."""
+    chosen = setup.rules_with(rules, only)
+    zone = setup.zone_of(tz)
+    proxies = setup.proxies_of(trusted_proxy)
+    if log_format is not None:
+        setup.check_format(log_format, proxies)
+    out = Output(as_json=as_json, zone=zone if tz else None)
+    rows: list[Row] = []
+    job = Replay(
+        logs,
+        [compile_rule(rule) for rule in chosen if rule.enabled],
+        zone,
+        now,
+        _to_json(out, live=Path("-") in logs) if as_json else _to_rows(out, rows),
+        proxies=proxies,
+        named=[("*", log_format)] if log_format else (),
+        prefilter=prefilter,
+    )
+    bar = progress_bar("reading", sum(path.stat().st_size for path in logs if path.is_file()))
+    summary = job.run(bar.advance_to if bar else None)
+    if bar:
+        bar.close()
+    if as_json:
+        out.json({"summary": summary})
+        out.flush()
+    else:
+        _say_decisions(out, rows)
+        _say_summary(out, job, summary)
+    _say_troubles(out, job)
+    code = _exit_code(job, summary)
+    if code:
+        raise SystemExit(code)
+
+
+def _to_json(out: Output, *, live: bool) -> Callable[[Decision, Finding | None], None]:
+    def take(decision: Decision, finding: Finding | None) -> None:
+        lasts_s = None if decision.end_ts is None else decision.end_ts - decision.start_ts
+        evidence = finding.evidence if finding else ()
+        row = {
+            "ts": number(decision.start_ts),
+            "rule": decision.rule,
+            "subject": decision.subject,
+            "action": decision.action,
+            "duration_s": number(lasts_s),
+            "count": finding.count if finding else 0,
+            "evidence": [{"source": line.source, "line": line.line, "text": line.text} for line in evidence],
+            "id": decision.id,
+            "held": decision.held,
+        }
+        if decision.lifts is not None:
+            row["lifts"] = decision.lifts
+        out.json(row)
+        if live:
+            out.flush()
+
+    return take
+
+
+def _to_rows(out: Output, rows: list[Row]) -> Callable[[Decision, Finding | None], None]:
+    def take(decision: Decision, finding: Finding | None) -> None:
+        lift = decision.action == "lift"
+        rows.append(
+            (
+                out.when(decision.start_ts),
+                decision.action if decision.held is None else f"{decision.action} (held)",
+                decision.subject,
+                "" if lift else span(None if decision.end_ts is None else decision.end_ts - decision.start_ts),
+                decision.rule,
+                f"{finding.count}" if finding else "",
+                decision.held or decision.note,
+            )
+        )
+
+    return take
+
+
+def _say_decisions(out: Output, rows: list[Row]) -> None:
+    width = len(COLUMNS) if any(row[-1] for row in rows) else len(COLUMNS) - 1
+    out.table(COLUMNS[:width], [row[:width] for row in rows], right=("count",))
+    if rows:
+        out.line()
+
+
+def _say_summary(out: Output, job: Replay, summary: Summary) -> None:
+    speed = f", {summary.lines / summary.seconds:,.0f} lines a second" if summary.seconds >= 0.1 else ""
+    out.line(f"Read {count(summary.lines, 'line')} ({size(summary.bytes)}) in {summary.seconds:.2f} s{speed}.")
+    out.line(f"{count(summary.findings, 'finding')}, {count(summary.decisions, 'decision')}.", style="bold")
+    if summary.stopped:
+        out.line(f"{count(summary.stopped, 'line')} came from addresses that were banned by then.")
+    if summary.late:
+        out.line(f"{count(summary.late, 'line')} were too far out of order to be placed, and were not judged.")
+    if summary.no_address:
+        out.line(f"{count(summary.no_address, 'line')} named no client address, or only a trusted proxy.")
+    if summary.evicted:
+        out.line(f"{count(summary.evicted, 'address', 'addresses')} had to be forgotten early: too many at once.")
+    if summary.unparsed:
+        out.line(
+            f"{count(summary.unparsed, 'line')} of those looked at fitted no format, for instance:", style="yellow"
+        )
+        for source, samples in job.pipeline.engine.samples.items():
+            for line, text, reason in samples:
+                out.line(f"  {source}:{line}: {reason}")
+                out.line(f"    {text}")
+    for source, reading in job.readings.known.items():
+        if reading.format is not None and reading.share < 1:
+            out.line(f"{source}: read as {reading.format.name}, which {reading.share:.0%} of its first lines fit.")
+
+
+def _say_troubles(out: Output, job: Replay) -> None:
+    for source, reading in job.readings.known.items():
+        if reading.format is None:
+            out.note(
+                f"{source}: no known format fits its lines (the best fits {reading.share:.0%}); name one with --format"
+            )
+    for trouble in job.troubles:
+        out.note(str(trouble))
+
+
+def _exit_code(job: Replay, summary: Summary) -> int:
+    codes = [OF_SOURCE[trouble.kind] for trouble in job.troubles]
+    if codes:
+        return DATA if DATA in codes else codes[0]
+    known = job.readings.known.values()
+    return DATA if summary.lines and known and all(reading.format is None for reading in known) else 0

@@ -1,0 +1,128 @@
+"""`tocsin rules`: the rules in sentences; `rules test` and `rules reset` beside it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from tocsin.cli import options
+from tocsin.cli.output import Output
+from tocsin.cli.words import count
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from tocsin.config import Config
+    from tocsin.rules import Rule
+
+
+def register(app: typer.Typer, name: str, guarded: Callable[..., Any]) -> None:
+    """Add the command and those below it."""
+    from tocsin.cli.rules_test import rules_test  # noqa: PLC0415  its file imports this one's neighbours
+
+    group = typer.Typer(rich_markup_mode=None, invoke_without_command=True)
+    group.callback()(guarded(rules))
+    group.command("test")(guarded(rules_test))
+    group.command("reset")(guarded(rules_reset))
+    app.add_typer(group, name=name)
+
+
+def rules(
+    context: typer.Context,
+    *,
+    files: options.RuleFiles = None,
+    config: options.ConfigFile = None,
+    as_json: options.Json = False,
+) -> None:
+    """List the rules as sentences; test one on a log.
+
+    \b
+    Examples:  tocsin rules
+               tocsin rules test wordpress-xmlrpc /var/log/apache2/access.log
+               sudo tocsin rules reset wordpress-login
+    """
+    if context.invoked_subcommand is not None:
+        return
+    out = Output(as_json=as_json)
+    listed = _listed(config, files or ())
+    if as_json:
+        for each in listed:
+            out.json(each)
+        out.flush()
+        return
+    for each in listed:
+        state = "" if each["enabled"] else " (off)"
+        out.line(f"{each['id']}{state}  {each['title']}", style="bold" if each["enabled"] else "dim")
+        out.line(f"  {each['sentence']}")
+        out.line(f"  {each['file']}, line {each['line']}", style="dim")
+    on = sum(1 for each in listed if each["enabled"])
+    out.line()
+    out.line(f"{count(len(listed), 'rule')}, {on} of them on.")
+
+
+def rules_reset(
+    *,
+    rule: Annotated[str, typer.Argument(metavar="RULE", help="The rule's id.")],
+    config: options.ConfigFile = None,
+    as_json: options.Json = False,
+) -> None:
+    """Let a rule ban again whose breaker has tripped because it would have hit visitors.
+
+    \b
+    Example:  sudo tocsin rules reset wordpress-login
+    """
+    from tocsin.cli.asking import ask  # noqa: PLC0415  see main
+    from tocsin.cli.failure import USAGE, Failure  # noqa: PLC0415  see main
+    from tocsin.cli.setup import configuration  # noqa: PLC0415  see main
+
+    loaded = configuration(config)
+    out = Output(as_json=as_json)
+    reply = ask(loaded, {"cmd": "reset", "rule": rule})
+    if not reply["reset"] and rule not in {each["id"] for each in _listed(config, ())}:
+        raise Failure(USAGE, f'there is no rule "{rule}"; `tocsin rules` lists them')
+    if as_json:
+        out.json(reply)
+        out.flush()
+    elif reply["reset"]:
+        out.line(f"Rule {rule} bans again.")
+    else:
+        out.line(f"Rule {rule} was not stopped; nothing to do.")
+
+
+def _listed(file: Path | None, extra: Sequence[Path]) -> list[dict[str, Any]]:
+    """Every rule of the configuration and of further files, with what the configuration makes of it."""
+    from tocsin.cli.setup import configuration, configured_rules, rules_with  # noqa: PLC0415  see main
+    from tocsin.rules import compile_rule  # noqa: PLC0415  see main
+
+    config = configuration(file)
+    on = {each.rule.id: each for each in configured_rules(config)}
+    listed = []
+    for rule in rules_with([*configured_paths(config), *extra]):
+        running = on.get(rule.id)
+        listed.append(
+            {
+                "id": rule.id,
+                "title": rule.title,
+                "sentence": running.sentence if running else compile_rule(rule).sentence,
+                "enabled": running is not None or (rule.enabled and _is_of(rule, extra)),
+                "file": rule.origin.file,
+                "line": rule.origin.line,
+            }
+        )
+    return listed
+
+
+def _is_of(rule: Rule, files: Sequence[Path]) -> bool:
+    """Whether a rule stands in one of these files or folders."""
+    origin = Path(rule.origin.file)
+    return any(origin == file or file in origin.parents for file in files)
+
+
+def configured_paths(config: Config) -> list[Path]:
+    """Where the configuration's rules are; the default folder need not be there."""
+    from tocsin.wiring import DEFAULT_RULES  # noqa: PLC0415  see main
+
+    return [Path(path) for path in config.rules.paths if path != DEFAULT_RULES or any(Path(path).glob("*.toml"))]

@@ -1,0 +1,140 @@
+"""`tocsin status`: how the running guard is."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from tocsin.cli import options
+from tocsin.cli.output import Output
+from tocsin.cli.words import age, count, size
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from tocsin.config import Config
+    from tocsin.ledger.reader import Summary
+
+
+def register(app: typer.Typer, name: str, guarded: Callable[..., Any]) -> None:
+    """Add the command."""
+    app.command(name)(guarded(status))
+
+
+def status(*, config: options.ConfigFile = None, as_json: options.Json = False) -> None:
+    """Show how the running guard is.
+
+    What it watches, what it counted, how many bans are in force, what troubles it. Leaves with 69 where no
+    guard runs, after saying what its ledger knows.
+
+    \b
+    Example:  sudo tocsin status
+    """
+    from tocsin.cli.asking import status_of  # noqa: PLC0415  see main
+    from tocsin.cli.failure import UNAVAILABLE  # noqa: PLC0415  see main
+    from tocsin.cli.setup import configuration  # noqa: PLC0415  see main
+
+    loaded = configuration(config)
+    out = Output(as_json=as_json)
+    state, absent = status_of(loaded)
+    summary, unread = _summary(loaded)
+    if as_json:
+        out.json({"running": state is not None, "guard": state, "why_not": absent or None, "ledger": summary})
+        out.flush()
+    elif state is not None:
+        _show(out, state)
+    else:
+        out.note(absent)
+    if not as_json:
+        if summary is not None:
+            _show_ledger(out, summary)
+        else:
+            out.note(unread)
+    if state is None:
+        raise SystemExit(UNAVAILABLE)
+
+
+def _summary(config: Config) -> tuple[Summary | None, str]:
+    """What the ledger knows, or why it cannot be asked."""
+    from tocsin.cli.asking import ledger_of  # noqa: PLC0415  see main
+    from tocsin.cli.failure import Failure  # noqa: PLC0415  see main
+
+    try:
+        with ledger_of(config) as reader:
+            return reader.summary(time.time()), ""
+    except Failure as failure:
+        return None, failure.lines[0]
+
+
+def _show(out: Output, state: dict[str, Any]) -> None:
+    lasted_s = state["now_ts"] - state["since_ts"]
+    out.line(
+        f"guard {state['version']} runs (pid {state['pid']}) since {out.when(state['since_ts'])}, {age(lasted_s)}",
+        style="bold",
+    )
+    if state["observe"]:
+        out.line(f"It only observes: {state['why_observing']}", style="yellow")
+    elif not state["enforcer"]["ok"]:
+        out.line(f"The firewall fails: {state['enforcer']['error']}", style="bold red")
+    for breaker in state["breakers"]:
+        out.line(f"Stopped banning: {breaker['text']}", style="bold red")
+    if state["ledger"]["trouble"]:
+        out.line(f"Ledger: {state['ledger']['trouble']}", style="bold red")
+    out.line()
+    out.table(
+        ("log", "format", "fits", "size", "behind", ""),
+        [_source_row(each) for each in state["sources"]],
+        right=("fits", "size", "behind"),
+    )
+    if not state["sources"]:
+        out.line("It watches no log; name some under [[log]] in the configuration.", style="yellow")
+    _show_counts(out, state)
+    for sample in state["unparsed_samples"]:
+        out.line(f"  unparsed {sample['source']}:{sample['line']}: {sample['reason']}")
+        out.line(f"    {sample['text']}")
+    for notice in state["notices"]:
+        out.line(f"  {out.when(notice['ts'])} {notice['kind']} {notice['source']}: {notice['text']}")
+
+
+def _source_row(source: dict[str, Any]) -> tuple[str, ...]:
+    share = source["share"]
+    behind = None if source["size_bytes"] is None else max(0, source["size_bytes"] - source["offset"])
+    return (
+        source["source"],
+        source["format"] or "not known yet",
+        f"{share:.0%}" if share is not None else "",
+        size(source["size_bytes"]),
+        size(behind),
+        "" if source["readable"] else source["why"] or "not readable",
+    )
+
+
+def _show_counts(out: Output, state: dict[str, Any]) -> None:
+    counts, bans, latency = state["counts"], state["bans"], state["ban_latency_ms"]
+    out.line(
+        f"{count(counts['lines'], 'line')} ({size(counts['bytes'])}) read; {counts['unparsed']:,} fitted no format, "
+        f"{counts['stopped']:,} from banned addresses, {counts['late']:,} late, "
+        f"{counts['no_address']:,} without an address"
+    )
+    out.line(
+        f"{count(state['rules']['enabled'], 'rule')} on, {count(counts['findings'], 'finding')}; "
+        f"{count(bans['active'], 'ban')} in force, {count(bans['remembered'], 'subject')} remembered"
+    )
+    if bans["evicted"] or state["evicted"]:
+        out.line(
+            f"Made room: {count(bans['evicted'], 'ban')} lifted early, {count(state['evicted'], 'count')} let go early",
+            style="yellow",
+        )
+    if latency["count"]:
+        took = f"half within {latency['p50']:g} ms, 99% within {latency['p99']:g} ms"
+        out.line(f"From line to kernel: {took} ({count(latency['count'], 'ban')})")
+
+
+def _show_ledger(out: Output, summary: Summary) -> None:
+    out.line(
+        f"Ledger ({size(summary.file_bytes)}): {count(summary.active, 'ban')} in force ({summary.for_good:,} for "
+        f"good), {count(summary.decisions, 'decision')}, {count(summary.findings, 'finding')}; bans in force have "
+        f"stopped {count(summary.stopped_packets, 'packet')} ({size(summary.stopped_bytes)})"
+    )

@@ -1,0 +1,153 @@
+"""`tocsin why ADDRESS`: the whole story of an address, from the lines that gave it away to the packets stopped."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from tocsin.cli import options
+from tocsin.cli.output import Output
+from tocsin.cli.words import count, size, span
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from tocsin.config import Config
+    from tocsin.ledger.reader import Answer, Ban, Past, Why
+
+
+def register(app: typer.Typer, name: str, guarded: Callable[..., Any]) -> None:
+    """Add the command."""
+    app.command(name)(guarded(why))
+
+
+def why(
+    *,
+    address: Annotated[str, typer.Argument(metavar="ADDRESS", help="An address or a prefix; no name.")],
+    config: options.ConfigFile = None,
+    as_json: options.Json = False,
+) -> None:
+    """Tell why an address is, or was, banned.
+
+    The rule in words, the log lines that gave it away, until when, what the ban has stopped, what lifted it.
+
+    \b
+    Example:  tocsin why 192.0.2.7
+    """
+    from tocsin.cli.asking import ledger_of, status_of, subject_of  # noqa: PLC0415  see main
+    from tocsin.cli.setup import configuration  # noqa: PLC0415  see main
+
+    subject_of(address)
+    loaded = configuration(config)
+    out = Output(as_json=as_json)
+    now_ts = time.time()
+    with ledger_of(loaded) as reader:
+        story = reader.why(address, now_ts)
+    running, absent = status_of(loaded)
+    if as_json:
+        out.json(
+            {
+                "asked": address,
+                "running": running is not None,
+                "bans": story.bans,
+                "past": story.past,
+                "rules": _sentences(loaded, story),
+            }
+        )
+        out.flush()
+        return
+    _show(out, story, _sentences(loaded, story), now_ts)
+    if running is None:
+        out.note(absent)
+    elif running["observe"] and story.bans:
+        out.note(f"the guard only observes ({running['why_observing']})")
+
+
+def _sentences(config: Config, story: Why) -> dict[str, str]:
+    """What the rules concerned say; rules that are gone, or in a broken file, are left out."""
+    from tocsin.cli.failure import Failure  # noqa: PLC0415  see main
+    from tocsin.cli.setup import configured_rules  # noqa: PLC0415  see main
+
+    wanted = {past.decision.rule for past in story.past}
+    try:
+        rules = configured_rules(config) if wanted - {""} else ()
+    except Failure:
+        return {}
+    return {rule.rule.id: rule.sentence for rule in rules if rule.rule.id in wanted}
+
+
+def _show(out: Output, story: Why, sentences: dict[str, str], now_ts: float) -> None:
+    if not story.bans and not story.past:
+        out.line(f"Nothing is known of {story.asked}: no rule has found it, nobody has banned it.")
+        return
+    answers = {past.decision.id: past.answers for past in story.past}
+    for ban in story.bans:
+        _show_ban(out, story.asked, ban, answers.get(ban.decision, ()), now_ts)
+    if not story.bans:
+        out.line(f"{story.asked} is not banned now.", style="bold")
+    lifted = {past.decision.lifts: past for past in story.past if past.decision.lifts}
+    for past in story.past:
+        if past.decision.action != "lift":
+            out.line()
+            _show_past(out, past, lifted.get(past.decision.id), sentences)
+        elif past.decision.lifts not in answers:
+            out.line()
+            out.line(f"{out.when(past.decision.start_ts)}: unbanned. {_sentence(past.decision.note)}")
+    out.line()
+    if story.bans:
+        out.line(
+            f"To let it in again: tocsin unban {story.asked}. To never ban it: [allow] addresses in the configuration."
+        )
+    else:
+        out.line(f"To ban it by hand: tocsin ban {story.asked}")
+
+
+def _show_ban(out: Output, asked: str, ban: Ban, answers: tuple[Answer, ...], now_ts: float) -> None:
+    until = "for good" if ban.end_ts is None else f"until {out.when(ban.end_ts)} ({span(ban.end_ts - now_ts)} left)"
+    whom = asked if ban.subject == asked else f"{asked} (as part of {ban.subject})"
+    who = f"by rule {ban.rule}" if ban.rule else f"by the {ban.origin}"
+    out.line(f"{whom} is banned {until}, {who}, since {out.when(ban.start_ts)}.", style="bold")
+    out.line(f"  in the kernel: {_in_kernel(out, answers)}")
+    out.line(f"  stopped since: {count(ban.packets, 'packet')} ({size(ban.bytes)})")
+    if ban.times > 1:
+        out.line(f"  this is ban {ban.times} of it that is remembered")
+
+
+def _in_kernel(out: Output, answers: tuple[Answer, ...]) -> str:
+    last = next((answer for answer in reversed(answers) if answer.verb == "ban"), None)
+    if last is None:
+        return "not confirmed: the firewall has not answered (observing, or no guard runs)"
+    if not last.ok:
+        return f"NO: {last.error} (tried {count(last.times, 'time')}, last {out.when(last.ts)})"
+    ended = f", {count(last.sockets_destroyed, 'open connection')} ended" if last.sockets_destroyed else ""
+    return f"yes, confirmed {out.when(last.ts)}{ended}"
+
+
+def _show_past(out: Output, past: Past, lift: Past | None, sentences: dict[str, str]) -> None:
+    decision, finding = past.decision, past.finding
+    lasts_s = None if decision.end_ts is None else decision.end_ts - decision.start_ts
+    length = "for good" if lasts_s is None else f"for {span(lasts_s)}"
+    verb = "banned" if decision.held is None else "would have been banned"
+    who = f"rule {decision.rule}" if decision.rule else decision.origin
+    out.line(f"{out.when(decision.start_ts)}: {decision.subject} {verb} {length} by {who}", style="bold")
+    if decision.held is not None:
+        out.line(f"  held back: {decision.held}")
+    if decision.note:
+        out.line(f"  {_sentence(decision.note)}")
+    if decision.rule in sentences:
+        out.line(f"  the rule: {sentences[decision.rule]}")
+    if finding is not None:
+        out.line(f"  it counted {finding.count} within {span(finding.within_s)}; the last lines:")
+        for line in finding.evidence:
+            out.line(f"    {line.source}:{line.line or '?'}: {line.text}")
+    if past.packets:
+        out.line(f"  stopped {count(past.packets, 'packet')} ({size(past.bytes)})")
+    if lift is not None:
+        by = "the operator" if lift.decision.origin == "operator" else "the guard"
+        out.line(f"  lifted {out.when(lift.decision.start_ts)} by {by}. {_sentence(lift.decision.note)}")
+
+
+def _sentence(text: str) -> str:
+    return f"{text[:1].upper()}{text[1:]}." if text else ""

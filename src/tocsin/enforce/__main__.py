@@ -1,0 +1,56 @@
+"""The enforcer's process: `python -m tocsin.enforce --fd N [--config PATH]`, started by the supervisor.
+
+It reads the configuration's allow list by itself, so that no watcher, however deceived, can talk it into banning who
+is on it; then it gives up everything but CAP_NET_ADMIN.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import signal
+import socket
+import sys
+from pathlib import Path
+
+from tocsin.config import ConfigErrors, load
+from tocsin.enforce.admission import parse_allow
+from tocsin.enforce.nftables import FirewallError
+from tocsin.enforce.protocol import ProtocolError
+from tocsin.enforce.server import run
+from tocsin.privileges import Locked, PrivilegeError, die_with_parent, drop_to, lock_memory, set_oom_score_adj
+
+
+def main() -> int:
+    """Serve one watcher until it hangs up."""
+    parser = argparse.ArgumentParser(prog="python -m tocsin.enforce")
+    parser.add_argument("--fd", type=int, required=True, help="socket to the watcher")
+    parser.add_argument("--config", type=Path)
+    options, _ = parser.parse_known_args()
+    signal.pthread_sigmask(signal.SIG_SETMASK, [])
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the supervisor's to hear
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        config = load(options.config)
+    except ConfigErrors as error:
+        print(error, file=sys.stderr)
+        return os.EX_CONFIG
+    keep = {"CAP_NET_ADMIN"}
+    try:
+        for wish in (lock_memory, set_oom_score_adj):
+            try:
+                got = wish()
+                keep |= got.needs if isinstance(got, Locked) else set()
+            except PrivilegeError as error:
+                print(f"tocsin: enforcer: {error}", file=sys.stderr)
+        drop_to(config.guard.user if os.getuid() == 0 else None, frozenset(keep))
+        die_with_parent(number=signal.SIGTERM)
+        run(socket.socket(fileno=options.fd), parse_allow((*config.allow.addresses, *config.proxies.trusted)))
+    except (PrivilegeError, ProtocolError, FirewallError) as error:
+        print(f"tocsin: enforcer: {error}", file=sys.stderr)
+        return os.EX_UNAVAILABLE if isinstance(error, FirewallError) else os.EX_NOPERM
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,115 @@
+"""From a configuration to what guard runs with: rules, policy, allow list, formats of its logs, zone.
+
+`tocsin check` and the watcher both use this, so that what was checked is what runs.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterable
+from datetime import UTC, datetime, timedelta, timezone, tzinfo
+from ipaddress import ip_network
+from pathlib import Path
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+from msgspec import UNSET, structs
+
+from tocsin.config import Config, ConfigError, ConfigErrors
+from tocsin.decide.allow import AllowList
+from tocsin.decide.breaker import BreakerSettings
+from tocsin.decide.policy import PolicySettings
+from tocsin.detect.engine import Limits
+from tocsin.formats import Proxies
+from tocsin.rules import CompiledRule, Rule, compile_rule, load_rules
+from tocsin.sources.host import safe_addresses
+
+DEFAULT_RULES = "/etc/tocsin/rules.d"
+
+
+def rules_of(config: Config) -> tuple[CompiledRule, ...]:
+    """The rules that are on: shipped and the configuration's, with its changes. RuleErrors or ConfigErrors."""
+    paths = [Path(path) for path in config.rules.paths]
+    present = [path for path in paths if str(path) != DEFAULT_RULES or any(path.glob("*.toml"))]
+    rules = {rule.id: rule for rule in load_rules(present)}
+    errors: list[ConfigError] = []
+    known = ", ".join(sorted(rules))
+    for rule_id in config.rules.disable:
+        if rule_id not in rules:
+            problem, remedy = f'there is no rule "{rule_id}"', f"the rules are: {known}"
+            errors.append(ConfigError(config.file, config.rules.disable_line, "rules.disable", problem, remedy))
+    for change in config.rules.override:
+        if change.rule not in rules:
+            problem, remedy = f'there is no rule "{change.rule}"', f"the rules are: {known}"
+            errors.append(ConfigError(config.file, change.line, f"rules.{change.rule}", problem, remedy))
+            continue
+        wanted = {"limit": change.limit, "within_s": change.within_s, "ban_s": change.ban_s}
+        changed = {name: value for name, value in wanted.items() if value is not UNSET}
+        rules[change.rule] = structs.replace(rules[change.rule], **changed)
+    if errors:
+        raise ConfigErrors(tuple(errors))
+    return tuple(compile_rule(rule) for rule in _enabled(rules.values(), set(config.rules.disable)))
+
+
+def _enabled(rules: Iterable[Rule], disabled: set[str]) -> Iterable[Rule]:
+    return (rule for rule in rules if rule.enabled and rule.id not in disabled)
+
+
+def policy_settings(config: Config, *, observe: bool) -> PolicySettings:
+    """The policy's part of a configuration."""
+    bans = config.bans
+    return PolicySettings(
+        ban_s=bans.default_s,
+        factor=bans.factor if bans.escalate else 1.0,
+        max_s=bans.max_s,
+        memory_s=bans.memory_s,
+        max_active=bans.max_active,
+        observe=observe,
+    )
+
+
+def breaker_settings(config: Config) -> BreakerSettings:
+    """The breakers' part of a configuration."""
+    return structs.replace(BreakerSettings(), **structs.asdict(config.breaker))
+
+
+def limits_of(config: Config) -> Limits:
+    """The engine's part of a configuration."""
+    return structs.replace(Limits(), **structs.asdict(config.limits))
+
+
+def proxies_of(config: Config) -> Proxies:
+    """The trusted proxies."""
+    return Proxies(ip_network(text) for text in config.proxies.trusted)
+
+
+def allow_list(config: Config) -> AllowList:
+    """Who is never banned: configured addresses, trusted proxies, and this machine's own facts as of now."""
+    allow = AllowList([(text, "[allow] in the configuration") for text in config.allow.addresses])
+    allow.replace("proxy", [(text, "a trusted proxy") for text in config.proxies.trusted])
+    refresh_allow(allow, config)
+    return allow
+
+
+def refresh_allow(allow: AllowList, config: Config) -> bool:
+    """Read this machine's addresses, gateways, resolvers and SSH logins again; says whether anything changed."""
+    safe = safe_addresses(environ=os.environ, own=config.allow.own, ssh=config.allow.ssh)
+    return allow.replace("host", [(entry.network, entry.why) for entry in safe])
+
+
+def local_zone(name: str | None = None) -> tzinfo:
+    """The zone called `name`, else the machine's. ValueError where there is none of that name."""
+    name = name or os.environ.get("TZ", "").lstrip(":")
+    if name:
+        try:
+            return ZoneInfo(name)
+        except (ZoneInfoNotFoundError, ValueError, OSError) as error:
+            raise ValueError(
+                f'there is no time zone "{name}"; expected a name such as "Europe/Paris" or "UTC"'
+            ) from error
+    try:
+        with Path("/etc/localtime").open("rb") as file:
+            return ZoneInfo.from_file(file, "local")
+    except (OSError, ValueError):
+        offset_s = datetime.now(UTC).astimezone().utcoffset() or timedelta(seconds=-time.timezone)
+        return timezone(offset_s)
