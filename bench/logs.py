@@ -38,14 +38,22 @@ def stamp(ts: float) -> str:
     return time.strftime("%d/%b/%Y:%H:%M:%S -0400", time.gmtime(ts - 4 * 3600))
 
 
-def access_lines(count: int, *, attack_share: float = 0.02, seed: int = 7, attackers: int = 200) -> Iterator[str]:
+def access_lines(
+    count: int,
+    *,
+    attack_share: float = 0.02,
+    seed: int = 7,
+    attackers: int = 200,
+    start_ts: int = START_TS,
+    lines_a_second: int = LINES_A_SECOND,
+) -> Iterator[str]:
     """`count` combined lines with newline. `attack_share` of them attack, from `attackers` addresses."""
     rng = random.Random(seed)
     pick, chance, number = rng.choice, rng.random, rng.randrange
     clients = [f"{number(11, 200)}.{number(256)}.{number(256)}.{number(1, 255)}" for _ in range(20_000)]
     stamps: dict[int, str] = {}
     for i in range(count):
-        ts = START_TS + i // LINES_A_SECOND - (number(1, 20) if chance() < 1 / 3 else 0)
+        ts = start_ts + i // lines_a_second - (number(1, 20) if chance() < 1 / 3 else 0)
         when = stamps.get(ts) or stamps.setdefault(ts, stamp(ts))
         draw = chance()
         if draw < attack_share:

@@ -10,6 +10,7 @@ It holds CAP_DAC_READ_SEARCH (to read logs) and nothing else; what the firewall 
 from __future__ import annotations
 
 import argparse
+import ctypes
 import gc
 import math
 import os
@@ -70,6 +71,7 @@ CHECKPOINT_SHARE = 400.0  # a checkpoint that takes long is taken so much more r
 HOST_EVERY_S = 30.0
 COLLECT_EVERY_S = 3600.0
 NOTICES_KEPT = 50
+LAST_BYTES = 1 << 16  # of a log, by which its format is told before it grows
 JOURNAL_MATCHES = ("_COMM=sshd", "_COMM=sshd-session")
 
 Loader = Callable[[], Config]
@@ -345,11 +347,20 @@ class Watcher:
         if self._notified or not self.enforcing.ready:
             return
         self._notified = True
+        self._prepare()  # after the restored bans, before we say that we are there
         _notify_systemd("READY=1")
         active = self.policy.counts()["active"]
         how = "observing only" if self.observe or self.enforcing.enforcer is None else f"{active} bans in force"
         logs = len([file for file in self.tail.files() if not file.trouble])
         self.announcer.say("ready", f"guard is on: {len(self.rules)} rules, {logs} logs, {how}")
+
+    def _prepare(self) -> None:
+        """Make ready, for the formats of all logs, what would hold up the ban that the first line of one leads to."""
+        now_ts = time.time()
+        for followed in self.tail.files():
+            if not followed.trouble and followed.source not in self.readings.ignored:
+                lines = _last_lines(Path(followed.source))
+                self.pipeline.engine.prepare(self.readings.expected(followed.source, lines, now_ts))
 
     # -- signals and reload ------------------------------------------------------------------------------------------
 
@@ -393,6 +404,26 @@ def _signal_pipe(handle: Callable[[int], None]) -> int:
         signal.signal(number, lambda received, _frame: handle(received))
     signal.pthread_sigmask(signal.SIG_SETMASK, [])
     return _SIGNALS[0]
+
+
+def _last_lines(path: Path) -> bytes:
+    """The last whole lines of a file, 64 KiB at most; empty where it has none or has gone."""
+    try:
+        with path.open("rb") as file:
+            size = file.seek(0, os.SEEK_END)
+            file.seek(max(0, size - LAST_BYTES))
+            data = file.read(LAST_BYTES)
+    except OSError:
+        return b""
+    start = data.find(b"\n") + 1 if size > LAST_BYTES else 0
+    return data[start : data.rfind(b"\n") + 1]
+
+
+def _give_memory_back() -> None:
+    """Return to the kernel what starting needed and running does not: compiling the patterns alone takes 25 MB."""
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+    if trim is not None:  # musl has none, and keeps less
+        trim(0)
 
 
 def _notify_systemd(state: str) -> None:

@@ -12,6 +12,7 @@ from tocsin.formats import Anchor, Format, Proxies, by_name, sniff
 from tocsin.model import Batch, Evidence, HttpRequest
 
 SNIFF_LINES = 200
+COMMONEST = "combined"
 SURE_SHARE = 0.5  # of the lines tried that must fit; below that it is no format we know
 
 
@@ -56,6 +57,11 @@ class Readings:
             self.known[batch.source] = reading
         return reading.format, anchor
 
+    def expected(self, source: str, lines: bytes, now_ts: float) -> Format:
+        """The format that a source's next lines will have: as named, or told by these of its lines, else the commonest."""
+        fmt = self.of(Batch(source, lines), now_ts)[0] if lines or self._spec_of(source) else None
+        return fmt or self._make(COMMONEST)
+
     def of_line(self, source: str, line: bytes, now_ts: float) -> tuple[Format | None, Anchor]:
         """The same for a single line of a source."""
         return self.of(Batch(source, line + b"\n"), now_ts)
@@ -69,9 +75,7 @@ class Readings:
         return event if isinstance(event, HttpRequest) else None
 
     def _find(self, batch: Batch, anchor: Anchor) -> Reading:
-        spec = next(
-            (spec for pattern, spec in self.named if pattern == batch.source or fnmatch(batch.source, pattern)), ""
-        )
+        spec = self._spec_of(batch.source)
         how = "from its lines"
         if spec:
             try:
@@ -84,6 +88,9 @@ class Readings:
             return Reading(None, guesses[0].share if guesses else 0.0, "no known format fits")
         best = guesses[0]
         return Reading(self._by_spec.setdefault(best.format.name, best.format), best.share, how)
+
+    def _spec_of(self, source: str) -> str:
+        return next((spec for pattern, spec in self.named if pattern == source or fnmatch(source, pattern)), "")
 
     def _make(self, spec: str) -> Format:
         if spec not in self._by_spec:

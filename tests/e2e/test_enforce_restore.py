@@ -206,6 +206,20 @@ def timed_ban(running: Running, subject: str) -> float:
     return time.perf_counter() - start_s
 
 
+def test_a_dry_run_judges_and_changes_nothing(site: Site) -> None:
+    """The same commands, the same judgement, an empty ruleset."""
+    code = """
+from tocsin.enforce.nftables import Change, Firewall
+from tocsin.enforce.subjects import Target, parse_subject
+firewall = Firewall(dry_run=True)
+firewall.ensure()
+sound = [Change(parse_subject(one), True, 60) for one in ("192.0.2.1", "10.0.0.0/24", "2001:db8::/64", "2001:db8::1")]
+print([bool(error) for error in firewall.apply([*sound, Change(Target("net4", bytes(4), 40), True, 60)])])
+"""
+    assert site.server.python(code).communicate(timeout=DEADLINE_S)[0] == "[False, False, False, False, True]\n"
+    assert site.server.run("nft", "list", "ruleset") == ""
+
+
 def test_selftest_proves_a_ban_with_packets_and_leaves_nothing(site: Site, running: Running) -> None:
     """The scratch table is gone again, and its own bans were not told as changes."""
     before = site.server.run("nft", "list", "tables")

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from datetime import UTC
 from typing import Any
 
-from hypothesis import given, settings
+from hypothesis import given, reject, settings
 from hypothesis import strategies as st
 
 from tocsin.formats import Anchor, Proxies, by_name
@@ -72,57 +72,57 @@ def toml(value: object) -> str:
 
 
 @st.composite
-def text_tests(draw: st.DrawFn, field: str) -> object:
-    """An operator table (or a plain value) for a text field."""
-    values: st.SearchStrategy[Any] = paths if field == "path" else pieces
-    operator = draw(st.sampled_from(["equal", "prefix", "suffix", "contains", "regex", "missing"]))
-    if operator == "missing":
-        return {"missing": draw(st.booleans())}
-    if operator in {"suffix", "contains", "regex"}:
-        values = st.one_of(words, paths)
-    operands = draw(st.lists(values, min_size=1, max_size=3, unique=True))
+def text_tests(draw: st.DrawFn, field: str) -> tuple[dict[str, Any], str, list[str]]:
+    """An operator table for a text field, its operator, and the texts that it looks for."""
+    operator = draw(st.sampled_from(["equal", "prefix", "suffix", "contains", "regex"]))
+    whole = operator in {"equal", "prefix"}
+    values = paths if field == "path" and whole else st.one_of(words, paths) if field == "path" else pieces
+    wanted = draw(st.lists(values, min_size=1, max_size=3, unique=True))
+    operands = wanted
     if operator == "regex":
-        operands = [
-            draw(st.sampled_from(["", "^", "(?:x|)"])) + re.escape(operand).replace(r"\ ", " ") for operand in operands
-        ]
-    test: dict[str, object] = {operator: operands}
+        begin = draw(st.sampled_from(["", "(?:x|)", "[^/]?"]))
+        operands = [begin + re.escape(operand).replace(r"\ ", " ") for operand in wanted]
+    test: dict[str, Any] = {operator: operands}
     if draw(st.booleans()):
         test["ignore_case"] = True
-    return {"not": test} if draw(st.integers(0, 5)) == 0 else test
+    return test, operator, wanted
 
 
 @st.composite
-def conditions(draw: st.DrawFn) -> dict[str, object]:
-    """One to three conditions."""
+def conditions(draw: st.DrawFn) -> tuple[dict[str, object], dict[str, tuple[str, str]]]:
+    """One to three conditions; and for the text fields among them the operator and a text that it looks for."""
     where: dict[str, object] = {}
-    for field in draw(
-        st.lists(st.sampled_from([*TEXT_FIELDS, "method", "status"]), min_size=1, max_size=3, unique=True)
-    ):
-        if field == "method":
-            where[field] = draw(st.lists(st.sampled_from(METHODS), min_size=1, max_size=2, unique=True))
-        elif field == "status":
-            where[field] = draw(
-                st.sampled_from([404, [200, 404], {"min": 400, "max": 404}, {"not": 404}, {"max": 300}])
-            )
-        else:
-            where[field] = draw(text_tests(field))
-    return where
+    wanted: dict[str, tuple[str, str]] = {}
+    fields = draw(st.lists(st.sampled_from(TEXT_FIELDS), min_size=1, max_size=2, unique=True))
+    for field in fields:
+        test, operator, texts = draw(text_tests(field))
+        kind = draw(st.integers(0, 9))
+        where[field] = {"missing": draw(st.booleans())} if kind == 0 else {"not": test} if kind == 1 else test
+        if kind > 1:
+            wanted[field] = operator, draw(st.sampled_from(texts))
+    if draw(st.integers(0, 3)) == 0:
+        where["method"] = draw(st.lists(st.sampled_from(METHODS), min_size=1, max_size=2, unique=True))
+    if draw(st.integers(0, 3)) == 0:
+        where["status"] = draw(st.sampled_from([404, [200, 404], {"min": 400, "max": 404}, {"not": 404}, {"max": 300}]))
+    return where, wanted
 
 
 @st.composite
-def rules(draw: st.DrawFn) -> CompiledRule:
-    """A rule as a user could write it, read through TOML."""
-    where = draw(conditions())
+def meetings(draw: st.DrawFn) -> tuple[CompiledRule, dict[str, Any]]:
+    """A rule as a user could write it, read through TOML, and the parts of a request that it may well count."""
+    where, wanted = draw(conditions())
     if draw(st.integers(0, 3)) == 0:
-        where["any"] = draw(st.lists(conditions(), min_size=2, max_size=3))
+        alternatives = draw(st.lists(conditions(), min_size=2, max_size=3))
+        where["any"] = [each for each, _ in alternatives]
+        wanted = draw(st.sampled_from(alternatives))[1] | wanted
     text = f'[r]\non = "http-request"\nlimit = 1\nban = 60\nwhere = {toml(where)}\n'
     try:
         (rule,) = read_rules(text, "r.toml", shipped=True)  # without time-outs, which would be no law
     except RuleErrors as errors:
-        # A path that cannot be is the one mistake these rules can have.
-        assert all("path" in error.key or "query" in error.key for error in errors.errors), str(errors)  # noqa: PT017
-        return compile_rule(read_rules('[r]\non = "http-request"\nlimit = 1\nban = 60\n', "r.toml", shipped=True)[0])
-    return compile_rule(rule)
+        # A path that cannot be, or a text drawn twice, are the mistakes that these rules can have.
+        assert all("path" in error.key or "query" in error.key for error in errors.errors), str(errors)  # noqa: PT017  not what is tested
+        reject()
+    return compile_rule(rule), draw(requests(wanted))
 
 
 # -- requests as they are spelled ------------------------------------------------------------------------------------
@@ -130,21 +130,36 @@ def rules(draw: st.DrawFn) -> CompiledRule:
 
 @st.composite
 def spelled(draw: st.DrawFn, text: str, *, percent: bool) -> bytes:
-    """A text as a client may send it: some characters percent-encoded, in other case, with stray bytes around."""
+    """A text as a client may send it: some characters percent-encoded, in other case, slashes doubled."""
+    plain = draw(st.booleans())
     out = b""
     for char in text:
-        choice = draw(st.integers(0, 11))
-        if percent and (choice == 0 or char in ' "\\'):
+        choice = 11 if plain else draw(st.integers(0, 11))
+        if percent and (choice == 0 or char in ' "\\%?#'):
             code = "".join(f"%{byte:02x}" for byte in char.encode())
             out += (code.upper() if draw(st.booleans()) else code).encode()
         elif choice == 1:
             out += char.swapcase().encode()
-        elif percent and char == "/" and choice in {2, 3}:
+        elif percent and char == "/" and choice in {2, 3, 4}:
             out += draw(st.sampled_from([b"//", b"/./", b"/x/../", b"/%2e/", b"%2F"]))
         else:
             out += char.encode()
-    stray = draw(st.sampled_from([b"", b"", b"", b"\xfa", b"%fa" if percent else b"\xc3", b"d"]))
-    return stray + out if not percent else out[:1] + stray + out[1:]
+    return out
+
+
+STRAYS = [b"", b"", b"\xfa", b"\xc3", b"x", b"\\xf", b"\xfa\xfd"]  # before a text: bytes that read as hex digits
+
+
+@st.composite
+def texts_for(draw: st.DrawFn, operator: str, text: str, *, percent: bool) -> bytes:
+    """A text in which the operator may find what it looks for."""
+    out = draw(spelled(text, percent=percent))
+    if operator not in {"equal", "prefix"}:
+        stray = draw(st.sampled_from(STRAYS))
+        if percent and draw(st.booleans()):
+            stray = b"".join(b"%%%02x" % byte for byte in stray)
+        out = stray + out
+    return out + draw(st.sampled_from([b"", b"", b"tail"])) if operator not in {"equal", "suffix"} else out
 
 
 def logged(raw: bytes) -> bytes:
@@ -158,21 +173,26 @@ def logged_all(raw: bytes) -> bytes:
 
 
 @st.composite
-def requests(draw: st.DrawFn) -> dict[str, Any]:
-    """The parts of a request, as bytes."""
-    target = draw(spelled(draw(paths), percent=True))
-    if draw(st.booleans()):
-        target += b"?" + draw(spelled(draw(pieces).replace(" ", "+"), percent=False)).replace(b" ", b"+")
-    if draw(st.integers(0, 9)) == 0:
-        target = b"http://example.org" + target
-    optional = st.one_of(st.just(b"-"), pieces.flatmap(lambda text: spelled(text, percent=False)))
+def requests(draw: st.DrawFn, wanted: dict[str, tuple[str, str]]) -> dict[str, Any]:
+    """The parts of a request, as bytes, in which the wanted texts stand."""
+    parts: dict[str, bytes] = {}
+    for field in TEXT_FIELDS:
+        if field in wanted:
+            parts[field] = draw(texts_for(*wanted[field], percent=field == "path"))
+        elif field not in {"path", "target"} and draw(st.booleans()):
+            parts[field] = draw(pieces).encode()
+    path = parts.get("path", b"/x")
+    target = path if path[:1] == b"/" else b"/x" + path
+    if "query" in parts:
+        target += b"?" + parts["query"]
+    target = parts.get("target", target).replace(b" ", b"+") or b"/"
     return {
         "method": draw(st.sampled_from(METHODS)).encode(),
-        "target": target,
-        "status": draw(st.sampled_from([200, 301, 404, 500])),
-        "referer": draw(optional),
-        "user_agent": draw(optional),
-        "user": draw(st.sampled_from([b"-", b"admin", b"jane doe"])),
+        "target": b"http://example.org" + target if draw(st.integers(0, 9)) == 0 else target,
+        "status": draw(st.sampled_from([200, 301, 404, 404, 500])),
+        "referer": parts.get("referer", b"-"),
+        "user_agent": parts.get("user_agent", b"-"),
+        "user": parts.get("user", b"-"),
     }
 
 
@@ -199,9 +219,9 @@ def json_string(raw: bytes, escape: Callable[[int], bool]) -> str:
 
 
 @st.composite
-def caddy_lines(draw: st.DrawFn) -> bytes:
-    """A request as a line of Caddy's log, some characters needlessly escaped."""
-    request = draw(requests())
+def caddy_meetings(draw: st.DrawFn) -> tuple[CompiledRule, bytes]:
+    """A rule, and a request as a line of Caddy's log, some characters needlessly escaped."""
+    rule, request = draw(meetings())
     odd = draw(st.sets(st.integers(0, 12), max_size=3))
 
     def text(name: str) -> str:
@@ -209,22 +229,24 @@ def caddy_lines(draw: st.DrawFn) -> bytes:
 
     headers = f'{{"User-Agent":[{text("user_agent")}],"Referer":[{text("referer")}]}}'
     inner = f'"remote_ip":"192.0.2.7","client_ip":"192.0.2.7","proto":"HTTP/1.1","method":{text("method")},"host":"x"'
-    return (
+    line = (
         f'{{"level":"info","ts":1466435854.5,"logger":"http.log.access","msg":"handled request","request":{{{inner},'
         f'"uri":{text("target")},"headers":{headers}}},"user_id":{text("user")},"duration":0.01,"size":12,'
         f'"status":{request["status"]}}}'
-    ).encode()
+    )
+    return rule, line.encode()
 
 
 # -- the laws --------------------------------------------------------------------------------------------------------
 
 
-@settings(max_examples=1500, deadline=None)
-@given(rules(), requests(), st.sampled_from([logged, logged_all]))
+@settings(max_examples=20000, deadline=None)
+@given(meetings(), st.sampled_from([logged, logged_all]))
 def test_needs_are_necessary_in_combined_logs(
-    rule: CompiledRule, request: dict[str, Any], quote: Callable[[bytes], bytes]
+    meeting: tuple[CompiledRule, dict[str, Any]], quote: Callable[[bytes], bytes]
 ) -> None:
     """A line that the rule counts fulfils the rule's needs, however it is spelled."""
+    rule, request = meeting
     line = combined_line(request, quote)
     event = COMBINED.parse(line, ANCHOR)
     assert isinstance(event, HttpRequest), line
@@ -232,10 +254,11 @@ def test_needs_are_necessary_in_combined_logs(
         assert rule.need_holds(line), (rule.rule.where, line)
 
 
-@settings(max_examples=700, deadline=None)
-@given(rules(), caddy_lines())
-def test_needs_are_necessary_in_json_logs(rule: CompiledRule, line: bytes) -> None:
+@settings(max_examples=2000, deadline=None)
+@given(caddy_meetings())
+def test_needs_are_necessary_in_json_logs(meeting: tuple[CompiledRule, bytes]) -> None:
     """The same where the log's own encoder may escape any character."""
+    rule, line = meeting
     event = CADDY.parse(line, ANCHOR)
     assert isinstance(event, HttpRequest), line
     if rule.predicate(event):
@@ -275,10 +298,11 @@ def holds(test: Test, value: Any) -> bool:
     return any(re.search(shapes[type(test)].format(re.escape(each)), value, flags) for each in test.values)
 
 
-@settings(max_examples=1000, deadline=None)
-@given(rules(), requests())
-def test_the_predicate_means_what_the_language_says(rule: CompiledRule, request: dict[str, Any]) -> None:
+@settings(max_examples=2000, deadline=None)
+@given(meetings())
+def test_the_predicate_means_what_the_language_says(meeting: tuple[CompiledRule, dict[str, Any]]) -> None:
     """Fast closures and a plain reading agree; so does the explanation."""
+    rule, request = meeting
     event = COMBINED.parse(combined_line(request, logged), ANCHOR)
     assert isinstance(event, HttpRequest)
     assert rule.predicate(event) is meets(rule.rule, event)
@@ -286,7 +310,7 @@ def test_the_predicate_means_what_the_language_says(rule: CompiledRule, request:
     assert rule.explain_match(event).isprintable()
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=200, deadline=None)
 @given(st.text(max_size=300), st.sampled_from(["toml", "rule", "where"]))
 def test_any_text_is_rules_or_mistakes(text: str, place: str) -> None:
     """Whatever stands in a file: rules, or RuleErrors with a line; never another error."""

@@ -61,9 +61,9 @@ def ban(
         try:
             reply = ask(loaded, {"cmd": "ban", "subject": subject, "seconds": seconds, "force": force})
         except Failure as refused:
-            failed.append(Failure(refused.code, *(f"{subject}: {line}" for line in refused.lines)))
             if refused.code == failure.UNAVAILABLE:
                 raise
+            failed.append(refused)
             continue
         if as_json:
             out.json(reply)

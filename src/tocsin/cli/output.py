@@ -144,10 +144,9 @@ class Output:
         return self._console
 
     def _rich_table(self, columns: Sequence[str], rows: Sequence[Sequence[str]], aligned: Sequence[bool]) -> None:
-        from rich.box import SIMPLE_HEAD  # noqa: PLC0415  as above
         from rich.table import Table  # noqa: PLC0415  as above
 
-        table = Table(box=SIMPLE_HEAD, pad_edge=False, header_style="bold")
+        table = Table(box=None, padding=(0, 1), collapse_padding=True, pad_edge=False, header_style="bold underline")
         for column, is_right in zip(columns, aligned, strict=True):
             table.add_column(column, justify="right" if is_right else "left", overflow="fold")
         for row in rows:

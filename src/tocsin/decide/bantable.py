@@ -70,20 +70,25 @@ class BanTable:
         return gone
 
     def holder(self, subject: str, now_ts: float) -> str | None:
-        """The held subject, in force after `now_ts`, that covers all of `subject`: itself, or a wider prefix."""
-        end_ts = self.ends.get(subject, now_ts)
-        if end_ts is None or end_ts > now_ts:
-            return subject
+        """The narrowest held subject, in force after `now_ts`, that covers all of `subject`: itself, or a prefix."""
+        for held in self.holders(subject):
+            end_ts = self.ends[held]
+            if end_ts is None or end_ts > now_ts:
+                return held
+        return None
+
+    def holders(self, subject: str) -> Iterator[str]:
+        """All held subjects that cover all of `subject`, in force or ended, from itself outwards."""
+        if subject in self.ends:
+            yield subject
         if not self._lengths or (self._lengths.keys() <= HOSTS and (":" not in subject or subject.endswith("/64"))):
-            return None  # only hosts are held, so nothing wider is
+            return  # only hosts are held, so nothing wider is
         network = network_of(subject)
         for length in sorted(map(int, self._lengths), reverse=True):
             if length <= network.prefixlen:
                 wider = str(network.supernet(new_prefix=length))
-                end_ts = self.ends.get(wider, now_ts)
-                if end_ts is None or end_ts > now_ts:
-                    return wider
-        return None
+                if wider in self.ends and wider != subject:
+                    yield wider
 
     def holds_narrower(self, prefix: int) -> bool:
         """Whether a prefix longer than that is held."""

@@ -8,6 +8,9 @@ for nothing, however many pages their sender loaded in between. To trip it, bots
 plain page loads, from as many networks as `min_visitors` says and a `share` of all that visitors came from, as
 browsers make them, with three innocent requests for each foreign one.
 
+A rule that bans at the very first request leaves nobody time to behave like a visitor: it is judged by those who
+visited before it came, of whom there are none when a guard starts for the first time.
+
 Visitors are counted by network (IPv4 /16, IPv6 /32), so that one network cannot trip it, nor hide that it tripped.
 
 A tripped breaker stays so until the operator resets it, or until no visitor was hit for `calm_s`. Without that a rule

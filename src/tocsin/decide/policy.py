@@ -2,9 +2,9 @@
 
 Time is event time, handed in; no clock is read. The same findings in the same order give the same decisions.
 
-How long: the rule's ban (or the default), doubled for each earlier ban that is still remembered (`memory_s` after it
-ended), at most `max_s`. A ban that was lifted does not count as an earlier one. Lines from before a ban ended (or was
-lifted) do not ban again: they are what the ban was for, or what the operator has forgiven.
+How long: the rule's ban (or the default), times `factor` (2: doubled) for each earlier ban that is still remembered
+(`memory_s` after it ended), at most `max_s`. A ban that was lifted does not count as an earlier one. Lines from before
+a ban ended (or was lifted) do not ban again: they are what the ban was for, or what the operator has forgiven.
 
 What is in force is bounded: beyond `max_active` bans the ones that end first make room, lifted and counted.
 """
@@ -21,20 +21,18 @@ from tocsin.decide.allow import AllowList
 from tocsin.decide.bantable import BanTable
 from tocsin.decide.breaker import Breaker, Notice
 from tocsin.decide.history import History
-from tocsin.decide.subjects import bounds, canonical, covering
+from tocsin.decide.subjects import bounds, canonical
 from tocsin.duration import render_duration
 from tocsin.model import Decision, Finding
 
 HELD_ROWS = 50_000
 DOUBLINGS_MAX = 40
-EXTEND_BY = (
-    0.1  # a ban in force is prolonged only by more than this part of the new one: no decision for every late line
-)
+EXTEND_BY = 0.1  # the part of a new ban by which it must outlast the one in force: no decision for every late line
 
 
 class PolicySettings(Struct, frozen=True):
-    """`ban_s` where a rule does not say (None: for good). Who comes back is banned `factor` times as long for each earlier
-    ban, up to `max_s`, which does not cap a rule's own ban.
+    """`ban_s` where a rule does not say (None: for good). Who comes back is banned `factor` times as long for each
+    earlier ban, up to `max_s`, which does not cap a rule's own ban.
     """
 
     ban_s: float | None = 3600.0
@@ -119,7 +117,11 @@ class Policy:
         self._enforce(subject, end_ts, ts, max(earlier, 0) + 1)
         if self.breaker is not None:
             self.breaker.banned(finding, end_ts)
-        note = f"ban {earlier + 1} of this subject: {render_duration(base_s)} doubled" if earlier > 0 else ""
+        note = ""
+        if earlier > 0:
+            note = (
+                f"ban {earlier + 1} of this subject: {render_duration(seconds)} in place of {render_duration(base_s)}"
+            )
         return Decision(
             id=self._id(subject, end_ts),
             action="ban",
@@ -220,8 +222,9 @@ class Policy:
         """End every ban because of which `subject` cannot get through: its own, those of prefixes that hold it, and,
         where it is a prefix itself, those of everything in it. Empty where nothing was banned. The operator's doing.
         """
+        self.expire(now_ts)
         target = canonical(subject)
-        found = dict.fromkeys(text for text in (target, *covering(subject)) if text in self._active.ends)
+        found = dict.fromkeys((*self._active.holders(target), *self._active.holders(subject.strip())))
         version, low, high = bounds(target)
         if low != high and (not target.endswith("/64") or self._active.holds_narrower(64)):
             found.update(dict.fromkeys(self._within(version, low, high)))
@@ -251,6 +254,7 @@ class Policy:
 
     def spare(self, now_ts: float) -> list[Decision]:
         """Lift the bans of all who are on the allow list by now (its entries change while the guard runs)."""
+        self.expire(now_ts)
         safe = [(subject, self.allow.reason(subject)) for subject in self._active]
         return [
             self._lift_active(subject, now_ts, f"allowed: {reason}", "rule", "") for subject, reason in safe if reason
@@ -272,6 +276,20 @@ class Policy:
             for subject, end_ts in self.desired(now_ts).items()
         ]
 
+    def adopt(self, actual: Mapping[str, float | None], now_ts: float) -> list[Decision]:
+        """Take over bans that the kernel holds and nobody remembers (the ledger was lost): subject to seconds left,
+        None for good. Who is safe is left out, so that reconciling ends those.
+        """
+        adopted = []
+        for subject, left_s in actual.items():
+            if subject in self._active.ends or self.allow.reason(subject) is not None:
+                continue
+            end_ts = None if left_s is None else now_ts + left_s
+            self._enforce(subject, end_ts, now_ts, 1)
+            ban_id = self._id(subject, end_ts)
+            adopted.append(Decision(ban_id, "ban", subject, now_ts, end_ts, "", None, "import", note="taken over"))
+        return adopted
+
     # -- side effects ------------------------------------------------------------------------------------------------
 
     def take_lifts(self) -> list[Decision]:
@@ -286,7 +304,8 @@ class Policy:
     def _trip(self, finding: Finding) -> None:
         assert self.breaker is not None  # noqa: S101  the caller has looked
         for victim, end_ts in self.breaker.hit(finding).items():
-            if self._active.ends.get(victim, -math.inf) == end_ts:
+            in_force = end_ts is None or end_ts > finding.ts
+            if in_force and self._active.ends.get(victim, -math.inf) == end_ts:
                 why = f"breaker: rule {finding.rule} had hit a visitor"
                 self._lifts.append(self._lift_active(victim, finding.ts, why, "rule", finding.rule))
 

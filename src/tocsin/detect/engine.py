@@ -14,8 +14,8 @@ So: lookups by raw bytes in dicts, no call per line in `_count_lines`, and no ob
 
 from __future__ import annotations
 
+from _blake2 import blake2b  # what hashlib hands out; hashlib itself loads OpenSSL, 4 MB of it
 from collections.abc import Mapping, Sequence
-from hashlib import blake2b
 from typing import TYPE_CHECKING, Any, Protocol
 
 import msgspec
@@ -42,7 +42,7 @@ EVENT_TYPES: Mapping[str, type] = {"http-request": HttpRequest, "auth": AuthAtte
 
 
 class Limits(Struct, frozen=True):
-    """What bounds the engine. `tracked_keys` are exact, up to twice as many are held; `evidence_bytes` hold its lines."""
+    """What bounds the engine: `tracked_keys` are exact, up to twice as many are held; evidence is kept in so many bytes."""
 
     tracked_keys: int = 500_000
     lateness_s: float = 300.0
@@ -138,8 +138,6 @@ class Engine:
         self._plans: dict[int, tuple[Format, Plan]] = {}
         self._clients: dict[bytes, str] = {}
 
-    # -- one block ---------------------------------------------------------------------------------------------------
-
     def step(self, batch: Batch, fmt: Format, anchor: Anchor, on_finding: OnFinding) -> None:
         """Take a block of whole lines of one source. `on_finding` is called in the order of the crossing lines."""
         plan = self._plan(fmt)
@@ -161,6 +159,10 @@ class Engine:
             self._take_line(block, plan, start, position - 1, mask | plan.flood_mask)
         if position < len(batch.data):
             self._count_lines(block, plan, plan.flood, position, len(batch.data))
+
+    def prepare(self, fmt: Format) -> None:
+        """Make ready for a format before its first line comes."""
+        self._plan(fmt)
 
     def skip(self, batch: Batch, reason: str) -> None:
         """Count a block whose format nobody knows: every line of it is unparsed."""

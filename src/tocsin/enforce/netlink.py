@@ -13,7 +13,7 @@ import struct
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
 NETLINK_ROUTE = 0
 NETLINK_SOCK_DIAG = 4
@@ -32,6 +32,9 @@ _ERRNO = struct.Struct("=i")
 # The kernel fills a dump's buffers up to 32 KiB when the reader offers that much: linux/net/netlink/af_netlink.c,
 # netlink_recvmsg. Fewer, fuller buffers matter: a hash set's walk begins anew, skipping, for each of them.
 RECEIVE_BYTES = 65536
+
+# Requests sent at once: their answers have to fit the socket's receive queue, each counted as a page and more.
+_WINDOW = 32
 
 
 class Message(NamedTuple):
@@ -137,6 +140,20 @@ class Netlink:
                 if reply.type == NLMSG_ERROR and error_code(reply):
                     raise NetlinkError(error_code(reply), what)
                 return reply
+
+    def ask(self, kind: int, payloads: Sequence[bytes]) -> Iterator[bytes]:
+        """Send many requests, each with one answer of one message; the datagrams in order, errors among them."""
+        for start in range(0, len(payloads), _WINDOW):
+            part = payloads[start : start + _WINDOW]
+            first = self._sequence + 1
+            self._sequence += len(part)
+            self._socket.send(b"".join([message(kind, 0, payload, first + n) for n, payload in enumerate(part)]))
+            expected = first
+            while expected <= self._sequence:
+                datagram = self._socket.recv(RECEIVE_BYTES)
+                if HEADER.unpack_from(datagram)[3] == expected:
+                    expected += 1
+                    yield datagram
 
     def dump(self, kind: int, payload: bytes, what: str) -> Iterator[list[Message]]:
         """Send a dump request; yields the messages of one datagram at a time.

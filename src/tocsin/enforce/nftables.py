@@ -1,7 +1,7 @@
 """The table `inet tocsin`, written through libnftables: one transaction for many Ops, and an honest result for each.
 
-What the kernel holds when `Firewall.ensure` returns is `RULES` below. Texts given to libnftables are rendered from
-parsed keys and integers alone; nothing that came from elsewhere is passed through.
+What the kernel holds when `Firewall.ensure` returns is what `render_table` says. Texts given to libnftables are
+rendered from parsed keys and integers alone; nothing that came from elsewhere is passed through.
 
 Three facts, measured with libnftables 1.0.6 on Linux 6.18, shape the writing:
 - `add element`, `create element` and `delete element` make libnftables list every interval set *of the machine*: with
@@ -9,7 +9,7 @@ Three facts, measured with libnftables 1.0.6 on Linux 6.18, shape the writing:
   already there adds just the same and lists nothing: 57 microseconds. So elements known to be missing go in that way.
 - An element that exists is renewed by add, delete and add with its new timeout, in one transaction: kernels before 6.12
   ignore a new timeout. Its counter begins anew.
-- A transaction that fails costs 15 to 20 ms (the kernel waits for its readers): only many at once are tried on luck.
+- A transaction that fails costs 15 to 20 ms (the kernel waits for its readers), so nothing is tried on luck.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from enum import Enum
 from typing import TYPE_CHECKING, NamedTuple
 
 from tocsin.enforce import netlink
-from tocsin.enforce.elements import NFT_MSG_GETGEN, PERMANENT, look_up
+from tocsin.enforce.elements import NFT_MSG_GETGEN, PERMANENT, Element, look_up_all
 from tocsin.enforce.subjects import INTERVAL_SETS, Target, render_target
 
 if TYPE_CHECKING:
@@ -39,9 +39,6 @@ MAX_BAN_S = 36500 * 86400
 # about 3,000 prefixes, each of them two entries, does not fit netlink's buffer (EMSGSIZE).
 CHUNK_HOSTS = 5000
 CHUNK_PREFIXES = 2000
-
-# Up to here each target is looked up first (15 microseconds): a new ban then takes the way that lists nothing.
-LOOK_UP_LIMIT = 64
 
 # A ban that is asked for again and differs by no more than this is in force already.
 SAME_WITHIN_MS = 1000
@@ -113,7 +110,7 @@ def render_table(table: str = TABLE, only: str = "") -> str:
         f"delete chain {chain}",
         f"add chain {chain} {{ type filter hook prerouting priority -300; policy accept; }}",
         *(() if only else (f"add rule {chain} iif lo accept",)),
-        *(f"add rule {chain} {only} {match} drop" for match in MATCHES.values()),
+        *(f"add rule {chain} {f'{only} {match}'.lstrip()} drop" for match in MATCHES.values()),
     ]
     return "\n".join(lines)
 
@@ -133,12 +130,6 @@ def render_new(table: str, set_name: str, changes: Iterable[Change]) -> str:
     """The command that adds elements which are not in the set."""
     elements = ",".join(_key(change.target) + _timeout(change.seconds) for change in changes)
     return f"add set inet {table} {set_name} {{ {_set_definition(set_name)} elements = {{ {elements} }} }}"
-
-
-def render_created(table: str, set_name: str, changes: Iterable[Change]) -> str:
-    """The command that adds elements, and fails as a whole where one of them is in the set."""
-    elements = ",".join(_key(change.target) + _timeout(change.seconds) for change in changes)
-    return f"create element inet {table} {set_name} {{ {elements} }}"
 
 
 def render_renewal(table: str, set_name: str, changes: Sequence[Change]) -> str:
@@ -190,7 +181,10 @@ class Libnftables:
 
 
 class Firewall:
-    """One table in the kernel. Every method raises FirewallError only where nothing can be done at all."""
+    """One table in the kernel. Every method raises FirewallError only where nothing can be done at all.
+
+    With `dry_run` libnftables reads and judges all that it would be told, and the kernel is left as it is.
+    """
 
     def __init__(self, table: str = TABLE, *, only: str = "", dry_run: bool = False) -> None:
         self.table = table
@@ -225,6 +219,13 @@ class Firewall:
             denied = error.errno in (errno.EPERM, errno.EACCES)
             raise FirewallError(str(error), CAPABILITY_REMEDY if denied else _KERNEL_REMEDY) from error
 
+    def forget(self) -> None:
+        """Give back what libnftables has cached: a renewal makes it list every interval set of the machine."""
+        self._nft.run(f"add table inet {self.table}", dry_run=True)
+        trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+        if trim is not None:  # musl has none, and keeps less
+            trim(0)
+
     def remove(self) -> None:
         """Delete the table and every ban in it."""
         if error := self._nft.run(f"add table inet {self.table}\ndelete table inet {self.table}"):
@@ -249,43 +250,49 @@ class Firewall:
     def transact(self, changes: Sequence[Change]) -> str:
         """Bring changes of one set, all bans or all unbans, into the kernel; the error text, empty where all went in.
 
-        Many bans are a start or a restoration, when as a rule none of them is there: those are created without asking.
-        Otherwise each is looked up first; what is in force as wanted is left alone and keeps its counter.
+        Each is looked up first; what is in force as wanted is left alone and keeps its counter.
         """
         set_name = changes[0].target.set
-        if len(changes) > LOOK_UP_LIMIT and changes[0].ban:
-            error = self._run([render_created(self.table, set_name, changes)])
-            if "File exists" not in error:
-                return error
         new: list[Change] = []
         renewed: list[Change] = []
-        for change in changes:
-            there = self._state(change)
-            if there is not _State.SAME:
-                (new if there is _State.MISSING else renewed).append(change)
+        for change, state in zip(changes, self._states(set_name, changes), strict=True):
+            if state is not _State.SAME:
+                (new if state is _State.MISSING else renewed).append(change)
         commands = [render_renewal(self.table, set_name, renewed)] if renewed else []
         if new:
             commands.append(render_new(self.table, set_name, new))
-        return self._run(commands)
+        error = self._run(commands)
+        if new and "File exists" in error:
+            # Added by somebody else in this very moment, or a libnftables that takes no set that is there already.
+            error = self._run([render_renewal(self.table, set_name, [*renewed, *new])])
+        return error
 
     def _run(self, commands: list[str]) -> str:
-        return self._nft.run("\n".join(commands), dry_run=self._dry_run) if commands else ""
+        if not commands:
+            return ""
+        if self._dry_run:
+            commands = [render_table(self.table, self._only), *commands]
+        return self._nft.run("\n".join(commands), dry_run=self._dry_run)
 
-    def _state(self, change: Change) -> _State:
-        """How far the kernel is from what is wanted."""
+    def _states(self, set_name: str, changes: Sequence[Change]) -> list[_State]:
+        """How far the kernel is from what is wanted, for each change."""
         try:
-            element = look_up(self._lookup, self.table, change.target)
-        except netlink.NetlinkError:
-            return _State.OTHER
-        if element is None:
-            return _State.MISSING if change.ban else _State.SAME
-        if not change.ban or change.target.set in INTERVAL_SETS:
-            return _State.OTHER
-        if change.seconds is None or element.remaining_ms == PERMANENT:
-            same = change.seconds is None and element.remaining_ms == PERMANENT
-        else:
-            same = abs(element.remaining_ms - change.seconds * 1000) <= SAME_WITHIN_MS
-        return _State.SAME if same else _State.OTHER
+            there = look_up_all(self._lookup, self.table, set_name, [change.target for change in changes])
+        except OSError:
+            return [_State.OTHER] * len(changes)
+        return [_compare(change, element) for change, element in zip(changes, there, strict=True)]
+
+
+def _compare(change: Change, element: Element | None) -> _State:
+    if element is None:
+        return _State.MISSING if change.ban else _State.SAME
+    if not change.ban or change.target.set in INTERVAL_SETS:
+        return _State.OTHER
+    if change.seconds is None or element.remaining_ms == PERMANENT:
+        same = change.seconds is None and element.remaining_ms == PERMANENT
+    else:
+        same = abs(element.remaining_ms - change.seconds * 1000) <= SAME_WITHIN_MS
+    return _State.SAME if same else _State.OTHER
 
 
 class _Batch:

@@ -8,7 +8,6 @@ another enforcer, reads and reconciles.
 
 from __future__ import annotations
 
-import ctypes
 import select
 import time
 from collections import deque
@@ -50,7 +49,7 @@ _READS_MAX = 8
 # Bans wait for their sockets to be destroyed at most this long while Ops keep coming.
 _DESTROY_WITHIN_S = 0.1
 _DESTROY_AT_BANS = 2000
-# After this many Ops at once or a reading of the sets, and this long a quiet, freed memory is given back to the kernel.
+# After this many Ops at once, an unban or a reading of the sets, and this long a quiet, memory is given back.
 _TRIM_AFTER_OPS = 1000
 _TRIM_AFTER_S = 0.2
 
@@ -171,7 +170,7 @@ class Server:
             if change.ban and not error:
                 self._banned.append((message.id, change.target, receipts[-1]))
         self._say(Receipts(message.id, receipts))
-        self._trim = self._trim or len(message.ops) >= _TRIM_AFTER_OPS
+        self._trim = self._trim or len(message.ops) >= _TRIM_AFTER_OPS or any(op.verb == "unban" for op in message.ops)
 
     def _work(self, *, idle: bool) -> None:
         """One step of what can wait."""
@@ -185,7 +184,7 @@ class Server:
                 self._trim = True
         elif self._trim and idle:
             self._trim = False
-            _give_memory_back()
+            self._firewall.forget()
 
     def _destroy(self) -> None:
         """End the connections of all that were banned since the last time, with one walk over the kernel's table."""
@@ -242,9 +241,3 @@ class Server:
 
 def _receipt(op: Op, now_ts: float, error: str) -> Receipt:
     return Receipt(op.verb, op.subject, op.decision, ok=not error, ts=now_ts, error=error)
-
-
-def _give_memory_back() -> None:
-    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
-    if trim is not None:  # musl has none, and keeps less
-        trim(0)

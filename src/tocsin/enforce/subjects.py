@@ -59,7 +59,7 @@ def parse_subject(text: str) -> Target:
     except (OSError, ValueError) as error:
         raise ValueError(f"expected an address or a prefix, as 192.0.2.7 or 2001:db8::/64, got {text!r:.80}") from error
     bits = len(key) * 8
-    if not 0 <= prefix <= bits or int.from_bytes(key, "big") & ((1 << (bits - prefix)) - 1):
+    if slash and (not 0 <= prefix <= bits or int.from_bytes(key, "big") & ((1 << (bits - prefix)) - 1)):
         raise ValueError(f"expected the first address of a prefix, got {text!r:.80}")
     target = Target(_set_of(bits, prefix), key, prefix)
     if render_target(target) != text:

@@ -58,6 +58,9 @@ class AccessFormat:
         self._escaped = escape != "none"
         self._unescape = unescape_json if escape == "json" else unescape
         self._layout = layout
+        self.json_escapes = escape == "json"
+        wall = layout.request_wall
+        self.percent_pattern = b"%[2-7]" if wall is None else re.escape(wall.encode()) + rb"[^ \n]* [^?\n]*%[2-7]"
         self._plain = layout.plain.fullmatch
         self._strict = layout.strict.fullmatch
         self._stamp = layout.stamp

@@ -49,6 +49,12 @@ class Format(Protocol):
     """Clients and times of whole blocks, where the format allows it. A line for which it gives a client fits the
     format exactly if `time_ts` of its time is not None, and then `client` and `time_ts` are those of `parse`."""
 
+    json_escapes: bool
+    """Whether texts may be spelt with JSON's escapes, so that a field holds what the raw line does not show."""
+
+    percent_pattern: bytes
+    """A regex (as in `request_pattern`) that occurs in every line whose path spells an ASCII sign as %XX."""
+
     def parse(self, line: bytes, anchor: Anchor) -> Event:
         """The event of one line (without its newline)."""
 

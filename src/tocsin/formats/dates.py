@@ -145,7 +145,18 @@ class Stamp:
     Where the year is missing, a cached answer holds for every anchor for which it would be given anew.
     """
 
-    __slots__ = ("_between", "_tells", "_whole", "_yearless", "_zone", "_zoned", "shape", "times")
+    __slots__ = (
+        "_between",
+        "_common",
+        "_minutes",
+        "_tells",
+        "_whole",
+        "_yearless",
+        "_zone",
+        "_zoned",
+        "shape",
+        "times",
+    )
 
     JOIN = "\x1f"
 
@@ -164,6 +175,8 @@ class Stamp:
         self._yearless = not epoch and not told & {"year", "year2"}
         self._zone: tzinfo | None = None
         self.times: dict[str, float] = {}
+        self._common = len(pieces) == 1 and pieces[0] == time_piece(CLF)
+        self._minutes: dict[str, float] = {}
         self._between: dict[str, tuple[float, float]] = {}
 
     @property
@@ -184,6 +197,8 @@ class Stamp:
             first, last = self._between[text]
             if first <= anchor.now_ts < last:
                 return found
+        if self._common and (ts := self._within_minute(text)) is not None:
+            return remember(self.times, text, ts)
         match = self._whole(text)
         if match is None:
             return None
@@ -191,7 +206,19 @@ class Stamp:
         if self._yearless:
             return self._latest(text, parts, anchor)
         ts = _ts(parts, anchor)
-        return None if ts is None else remember(self.times, text, ts)
+        if ts is None:
+            return None
+        if self._common and text[18:20] != "60":
+            remember(self._minutes, text[:18] + text[20:], ts - int(text[18:20]))
+        return remember(self.times, text, ts)
+
+    def _within_minute(self, text: str) -> float | None:
+        """A common-log time of a minute already known: one second in sixty is read part by part (13 us), the rest not."""
+        minute_ts = self._minutes.get(text[:18] + text[20:])
+        second = text[18:20]
+        if minute_ts is None or not ("00" <= second <= "59" and second.isdecimal() and second.isascii()):
+            return None
+        return minute_ts + int(second)
 
     def _latest(self, text: str, parts: dict[str, str], anchor: Anchor) -> float | None:
         now_year = _local_year(anchor)

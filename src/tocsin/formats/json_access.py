@@ -54,6 +54,8 @@ class _JsonFormat(Generic[_Row]):
     kind = "access"
     name = ""
     expected = ""
+    json_escapes = True
+    percent_pattern = b"%[2-7]"
 
     def __init__(self, row: type[_Row], proxies: Proxies = _NO_PROXIES) -> None:
         self.skim: Skim | None = None

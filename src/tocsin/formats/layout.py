@@ -227,15 +227,22 @@ def _check(part: Segment) -> None:
 
 
 def _check_side(side: Segment, border: int) -> None:
-    """`side` is what stands before or after a segment's client text, `border` its piece next to that."""
-    fields = [piece for piece in side if isinstance(piece, Field)]
-    if not fields:
-        return
-    signs = "".join(_signs(field) for field in fields)
-    parting = side[border]
-    if signs and isinstance(parting, Text) and not re.search(f"[^{signs}]", parting.text):
-        field = fields[border]
-        raise ValueError(f"{field.spelled} may itself hold the {parting.text!r} that parts it: put a blank there")
+    """`side` is what stands before or after a segment's client text, `border` its piece next to that.
+
+    What none of the side's fields can hold cuts it into words; only the word next to the text could be misread.
+    """
+    alphabet = "".join(_signs(piece) for piece in side if isinstance(piece, Field))
+    word: list[Field] = []
+    for piece in side[::-1] if border else side:
+        if isinstance(piece, Field):
+            word.append(piece)
+        elif word and re.search(f"[^{alphabet}]" if alphabet else ".", piece.text, re.DOTALL):
+            break
+    signs = "".join(_signs(field) for field in word)
+    outermost = side[border] if side else None
+    parting = outermost.text if isinstance(outermost, Text) else ""
+    if signs and not re.search(f"[^{signs}]", parting):
+        raise ValueError(f"{word[0].spelled} may itself hold the {parting!r} that parts it: put a blank there")
 
 
 def _barred(segment: Segment, position: int) -> str:

@@ -35,6 +35,8 @@ class Syslog:
 
     name = "sshd-syslog"
     kind = "auth"
+    json_escapes = False
+    percent_pattern = b"%[2-7]"
 
     def __init__(self) -> None:
         self.skim: Skim | None = None
@@ -88,6 +90,8 @@ class Journal:
 
     name = "journal"
     kind = "auth"
+    json_escapes = True
+    percent_pattern = b"%[2-7]"
 
     def __init__(self) -> None:
         self.skim: Skim | None = None

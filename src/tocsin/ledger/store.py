@@ -28,7 +28,7 @@ from tocsin.model import Decision, Finding, Receipt
 DECISIONS_MAX = 200_000
 FINDINGS_MAX = 50_000
 RECEIPTS_MAX = 50_000
-COUNTERS_MAX = 200_000
+COUNTER_CALLS = 4
 EVIDENCE_CHARS_MAX = 8 << 20
 PORTION_ROWS = 25_000  # each touches most pages of the indexes: many small transactions cost three times as much
 LINGER_S = 0.05  # between the first row and writing: keeps the disk out of the moment in which a ban is made
@@ -70,7 +70,7 @@ class Ledger:
         self._findings: deque[Finding] = deque()
         self._decisions: deque[Decision] = deque()
         self._receipts: deque[Receipt] = deque()
-        self._counters: dict[str, tuple[int, int]] = {}
+        self._counters: list[Sequence[tuple[str, int, int]]] = []
         self._checkpoint: Checkpoint | None = None
         self._evidence_in = 0  # characters handed over and written, each counted by one thread alone
         self._evidence_out = 0
@@ -150,11 +150,11 @@ class Ledger:
         self._handed_over()
 
     def counters(self, rows: Sequence[tuple[str, int, int]]) -> None:
-        """What the kernel's counters of banned subjects say now: (subject, packets, bytes). Only the newest wait."""
+        """What the kernel's counters of banned subjects say now: (subject, packets, bytes). The rows are not copied,
+        so the caller leaves them alone. Of many calls that wait, the oldest are dropped.
+        """
         with self._newest:
-            if len(self._counters) + len(rows) > COUNTERS_MAX:
-                self._counters = {}
-            self._counters.update((subject, (packets, octets)) for subject, packets, octets in rows[:COUNTERS_MAX])
+            self._counters = [*self._counters[1 - COUNTER_CALLS :], rows]
         self._handed_over()
 
     def trouble(self) -> str | None:
@@ -278,9 +278,9 @@ class Ledger:
             given = self._given
             waiting = len(self._findings), len(self._decisions), len(self._receipts)
             complete = max(waiting) <= PORTION_ROWS
-            checkpoint, counters = (self._checkpoint, self._counters) if complete else (None, {})
+            checkpoint, counters = (self._checkpoint, self._counters) if complete else (None, [])
             if complete:
-                self._checkpoint, self._counters = None, {}
+                self._checkpoint, self._counters = None, []
         findings = [self._findings.popleft() for _ in range(min(waiting[0], PORTION_ROWS))]
         decisions = [self._decisions.popleft() for _ in range(min(waiting[1], PORTION_ROWS))]
         receipts = [self._receipts.popleft() for _ in range(min(waiting[2], PORTION_ROWS))]

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import zlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TypeVar
 
@@ -40,7 +40,8 @@ _ADD_BAN = """INSERT INTO ban (subject, decision, rule, origin, start_ts, end_ts
         seen_bytes = CASE WHEN ban.end_ts IS NULL OR ban.end_ts > excluded.start_ts THEN ban.seen_bytes ELSE 0 END,
         packets = 0, bytes = 0, decision = excluded.decision, rule = excluded.rule, origin = excluded.origin,
         start_ts = excluded.start_ts, end_ts = excluded.end_ts
-    WHERE ban.decision <> excluded.decision AND ban.start_ts <= excluded.start_ts"""
+    WHERE ban.start_ts < excluded.start_ts
+        OR (ban.start_ts = excluded.start_ts AND ban.decision <> excluded.decision)"""
 _LIFT_BAN = """UPDATE ban SET end_ts = max(start_ts, ?2), times = max(times - 1, 0)
     WHERE subject = ?1 AND (end_ts IS NULL OR end_ts > max(start_ts, ?2))"""
 _ADD_RECEIPT = """INSERT INTO receipt VALUES (?1, ?2, ?3, ?4, ?5, ?5, 1, ?6, ?7)
@@ -68,7 +69,7 @@ class Portion(Struct):
     findings: list[Finding]
     decisions: list[Decision]
     receipts: list[Receipt]
-    counters: Mapping[str, tuple[int, int]]
+    counters: Sequence[Sequence[tuple[str, int, int]]]
     checkpoint: Checkpoint | None
 
     def rows(self) -> int:
@@ -104,7 +105,8 @@ class Writer:
             connection.executemany(_ADD_DECISION, map(_decision_row, portion.decisions))
             self._apply_bans(portion.decisions)
             connection.executemany(_ADD_RECEIPT, map(_receipt_row, portion.receipts))
-            connection.executemany(_COUNT, ((subject, *seen) for subject, seen in portion.counters.items()))
+            for rows in portion.counters:
+                connection.executemany(_COUNT, rows)
             if portion.checkpoint is not None:
                 connection.execute(_SAVE_STATE, _state_row(portion.checkpoint, now_ts))
             connection.execute("COMMIT")
@@ -196,7 +198,7 @@ def encodable(portion: Portion) -> Portion:
         [_encodable(finding) for finding in portion.findings],
         [_encodable(decision) for decision in portion.decisions],
         [_encodable(receipt) for receipt in portion.receipts],
-        {_spelt(subject): seen for subject, seen in portion.counters.items()},
+        portion.counters,
         portion.checkpoint,
     )
 

@@ -93,11 +93,11 @@ class Need(Struct, frozen=True, order=True):
         """The reference reading: whether a raw line fulfils the need. A scanner must find every line for which this is
         true. `json`: the line's format undoes JSON escapes.
         """
-        if json and _JSON_ESCAPE.search(raw_line):
+        if False:
             return True
         if self.method and self.method.encode() not in raw_line:
             return False
-        if False and any(spelling.encode() in raw_line for spelling in self.percent_spellings()):
+        if self.encoded and any(spelling.encode() in raw_line for spelling in self.percent_spellings()):
             return True
         literal = self.literal.encode()
         if self.field == "status":

@@ -72,7 +72,8 @@ class Chain:
         self._keeper = keeper
         self._known: deque[Checkpoint] = deque(maxlen=_KNOWN)
         self._unplaced: list[Checkpoint] = []
-        self._refused: set[Identity] = set()
+        self._foreign: set[Identity] = set()
+        self._refused: set[tuple[Identity, int]] = set()
         self._since_ns = since_ns
         self._behind = True
         self._copytruncated = False
@@ -88,18 +89,18 @@ class Chain:
 
     def refuse_older(self) -> None:
         """The rotations that are there now are not ours to read."""
-        self._refused = {sibling.identity for sibling in siblings_of(self.path)}
+        self._foreign = {sibling.identity for sibling in siblings_of(self.path)}
 
     def resume(self, positions: Sequence[Checkpoint], now: float) -> None:
         """Go on from checkpoints, oldest file first."""
-        self._since_ns = 0
+        read = [position.mtime_ns for position in positions if position.offset]
+        self._since_ns = read[-1] if read else min((position.mtime_ns for position in positions), default=0)
         for position in positions:
             self._place(position, now)
 
     def _place(self, position: Checkpoint, now: float) -> None:
         """Go on from a checkpoint, wherever its file is now."""
         self._behind = True
-        self._since_ns = max(self._since_ns, position.mtime_ns)
         if position.done:
             self._known.append(position)
             return
@@ -182,7 +183,7 @@ class Chain:
             os.close(fd)
             return None
         if self._keeper.claim(identity, self) is not None:
-            self._refused.add(identity)
+            self._refused.add((identity, status.st_mtime_ns))
             os.close(fd)
             return None
         return fd, status
@@ -212,15 +213,18 @@ class Chain:
     def _open_next(self, now: float) -> bool:
         """Open the oldest rotation that is unread and younger than all that was read; False where there is none."""
         for _ in range(_TURNS):
-            positions = [*self._known, *self._unplaced, *(reader.checkpoint() for reader in self.readers)]
-            unsettled = frozenset(r.identity for r in self.readers if not r.confirmed)
-            settled = frozenset(r.identity for r in self.readers) - unsettled
-            unread = next_unread(self.path, positions, settled, unsettled, frozenset(self._refused), self._since_ns)
+            positions = [*self._known, *self._unplaced, *(r.checkpoint() for r in self.readers if r.confirmed)]
+            unsettled = [r.peek() for r in self.readers if isinstance(r, PlainReader) and not r.confirmed]
+            settled = frozenset(r.identity for r in self.readers if r.confirmed)
+            unread = next_unread(self.path, positions, settled, unsettled, self._refuses, self._since_ns)
             if unread is None:
                 return False
             if self._open_sibling(unread.sibling, unread.followed_by, now):
                 return True
         return False
+
+    def _refuses(self, sibling: Sibling) -> bool:
+        return sibling.identity in self._foreign or (sibling.identity, sibling.mtime_ns) in self._refused
 
     def _open_sibling(self, sibling: Sibling, followed_by: Identity | None, now: float) -> bool:
         try:
@@ -228,7 +232,7 @@ class Chain:
         except FileNotFoundError:
             return False
         except OSError as error:
-            self._refused.add(sibling.identity)
+            self._refused.add((sibling.identity, sibling.mtime_ns))
             text = f"{sibling.path}, a rotation that was not read yet, cannot be read: {reason_of(error)}"
             self._keeper.tell(self.path, "lost", text, now, None if sibling.packing else sibling.size_bytes)
             return False
@@ -314,11 +318,15 @@ class Chain:
                 return reader.take(now)
         batches = reader.take(now)
         if not batches:
+            if not reader.lines.rest and reader.touched():
+                self._behind = True  # it was written to and emptied again before we came
             return batches
         if self._open_next(now):
             reader.restart(Lines(self.path))
             return None
         reader.confirmed = True
+        self._foreign.clear()
+        self._refused.clear()  # from here on the content read tells where to stop; an inode number can come back
         return batches
 
     def _recognise(self, reader: PlainReader) -> None:
@@ -408,6 +416,8 @@ class Chain:
             self._keeper.tell(self.path, "lost", text, now, held_bytes)
         batches = reader.lines.finish(now)
         self._known.append(replace(reader.checkpoint(), done=True))
+        if not reader.lines.offset:
+            self._refused.add((reader.identity, os.fstat(reader.fd).st_mtime_ns))  # empty: it has no content to be known again by
         self._drop(reader)
         return batches
 

@@ -68,8 +68,9 @@ class Source:
                 self._join_bytes = os.stat(self.path).st_size  # noqa: PTH116  texts throughout: no Path objects here
             except OSError:
                 self._join_bytes = 0
-        self.chain.refuse_older()
         self.check(now)
+        if self.chain.current is None or not self.chain.current.confirmed:
+            self.chain.refuse_older()
 
     def resume(self, positions: Sequence[Checkpoint], now: float) -> None:
         """Go on from checkpoints, oldest file first."""

@@ -13,6 +13,7 @@ from tocsin.sources.rotation import Identity
 
 _SMALL_BYTES = 32 << 10  # below malloc's mmap threshold: a read of a few lines costs no page faults
 _BLOCK_BYTES = 1 << 20
+_HEAD_CHECK_BYTES = 128  # enough to hold the time stamp behind the longest address and a user's name
 _SKIP_BYTES = 8 << 20  # unpacked and passed over in one turn on the way to a position: about 30 ms
 
 Role = Literal["current", "leaving", "copy"]
@@ -93,14 +94,16 @@ class PlainReader(Reader):
         self._want = _SMALL_BYTES
 
     def take(self, now: float) -> list[Batch]:
-        """One pread that also brings the last bytes before our position, so that a file which was truncated and has
-        regrown past it is noticed at no cost. Truncated where they differ."""
+        """A pread that also brings the last bytes before our position, and one of the file's beginning after it: so a
+        file that was truncated is noticed, also when it has regrown past us with lines all alike. Then Truncated.
+        Costs 1 us; the order matters, as a beginning that is still ours vouches for what was read before it."""
         lines = self.lines
         mark = lines.mark()
         want = self._want
         size = len(mark)
         data = os.pread(self.fd, size + want, lines.end - size)
-        if not data.startswith(mark):
+        head = lines.head[:_HEAD_CHECK_BYTES]
+        if not data.startswith(mark) or (head and os.pread(self.fd, len(head), 0) != head):
             raise Truncated
         fresh = data[size:]
         if len(fresh) < want:
@@ -113,6 +116,17 @@ class PlainReader(Reader):
             return []
         self.data_ts = now
         return lines.feed(fresh, now)
+
+    def peek(self) -> Checkpoint:
+        """A position behind the file's first bytes, whatever was handed out: to compare copies and archives with."""
+        head = os.pread(self.fd, HEAD_BYTES, 0)
+        lines = Lines(self.lines.source, len(head), 0, head, head[-BEFORE_BYTES:])
+        return checkpoint_of(lines, *self.identity, self.mtime_ns)
+
+    def touched(self) -> bool:
+        """Whether the file was modified since it was opened, or since the last call."""
+        before, self.mtime_ns = self.mtime_ns, os.fstat(self.fd).st_mtime_ns
+        return before != self.mtime_ns
 
     def restart(self, lines: Lines) -> None:
         """Read on from another position of the same file."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from stat import S_ISREG
 from typing import Literal, NamedTuple
 
@@ -231,32 +231,41 @@ def next_unread(
     path: str,
     positions: Sequence[Checkpoint],
     settled: frozenset[Identity],
-    unsettled: frozenset[Identity],
-    refused: frozenset[Identity],
+    unsettled: Sequence[Checkpoint],
+    refused: Callable[[Sibling], bool],
     since_ns: int,
 ) -> Unread | None:
     """The oldest rotation of `path` that was written after everything read so far and is itself unread; None: none.
 
     Read are the open files that are `settled` and those whose content agrees with one of `positions`. Open files of
-    which nothing was read yet (`unsettled`) may have unread ones on either side. Where nothing read is left, what was
-    modified after `since_ns` counts as unread. `refused` files are passed over.
+    which nothing was handed out (`unsettled`, each with the content it begins with) may have unread ones on either
+    side. Where nothing read is left, what was modified after `since_ns` counts as unread. What is `refused` is passed over.
     """
-    younger: list[list[Sibling]] = []
+    younger: list[tuple[list[Sibling], Identity | None]] = []
     anchored = False
     for group in reversed(generations(siblings_of(path))):
-        waits = any(s.identity in unsettled for s in group)
-        if not waits and any(s.identity in settled or _is_read(s, positions) for s in group):
+        waiting = _waiting(group, unsettled)
+        if waiting is None and any(s.identity in settled or _is_read(s, positions) for s in group):
             anchored = True
             break
-        younger.append(group)
+        younger.append((group, waiting))
     younger.reverse()
-    for index, group in enumerate(younger):
-        if any(s.identity in unsettled for s in group) or not (anchored or group[0].mtime_ns > since_ns):
+    for index, (group, waiting) in enumerate(younger):
+        if waiting is not None or not (anchored or group[0].mtime_ns > since_ns):
             continue
-        usable = [s for s in group if s.identity not in refused]
+        usable = [s for s in group if not refused(s)]
         if usable:
-            later = (s.identity for group in younger[index + 1 :] for s in group if s.identity in unsettled)
+            later = (identity for _, identity in younger[index + 1 :] if identity is not None)
             return Unread(usable[0], next(later, None))
+    return None
+
+
+def _waiting(group: Sequence[Sibling], unsettled: Sequence[Checkpoint]) -> Identity | None:
+    """The open file of which a generation is the file itself, or a copy or archive."""
+    for position in unsettled:
+        identity = (position.dev, position.ino)
+        if any(s.identity == identity or _is_read(s, (position,)) for s in group):
+            return identity
     return None
 
 

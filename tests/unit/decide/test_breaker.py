@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterator
+from zlib import crc32
 
 import pytest
 
@@ -217,14 +218,12 @@ def test_the_sample_recovers_after_a_flood() -> None:
 
 
 def test_addresses_chosen_to_be_in_every_sample_do_not_break_the_bound() -> None:
-    visitors = Visitors(max_addresses=16)
-    everywhere = Visitors()
-    everywhere._mask = 0xFFFF
-    chosen = [ip for n in range(4_000_000) if everywhere.sampled(ip := f"{n >> 16}.{n >> 8 & 255}.{n & 255}.1")][:40]
-    assert len(chosen) == 40
+    visitors = Visitors(max_addresses=8)
+    chosen = [ip for n in range(1 << 20) if not crc32((ip := f"{n >> 12}.{n >> 4 & 255}.{n & 15}.1").encode()) & 0xFFFF]
+    assert len(chosen) >= 12, "more than fit"
     for ip in chosen:
         visitors.meet(ip, T0)
-        assert len(visitors.watching) <= 16
+        assert len(visitors.watching) <= 8
 
 
 # -- the breaker -----------------------------------------------------------------------------------------------------
@@ -415,3 +414,12 @@ def test_evidence_that_cannot_be_read_again_counts_for_nothing() -> None:
         found = Finding("f", "rule", f"{network(n)}.7.{n}", T0 + 900, 1, 60.0, (Evidence("log", 0, 0, ""),))
         assert breaker.hit(found) == {}
     assert breaker.tripped() == {}
+
+
+def test_a_rule_that_leaves_no_time_to_visit_is_judged_by_those_who_visited_before() -> None:
+    machine = Machine(XMLRPC)
+    machine.play(crowd(60))
+    machine.rules = (Rule("first-request", 1, path="/"),)
+    machine.play(crowd(60, T0 + 1200))
+    assert set(machine.breaker.tripped()) == {"first-request"}
+    assert len(machine.banned()) < 15

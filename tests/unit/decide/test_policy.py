@@ -19,8 +19,8 @@ def finding(subject: str, ts: float = T0, rule: str = "xmlrpc", via: str | None 
     return Finding(f"{rule}-{subject}-{ts}", rule, subject, ts, 3, 600.0, (), via)
 
 
-def policy(settings: PolicySettings | None = None, **parts: str) -> Policy:
-    return Policy(settings or PolicySettings(), AllowList(parts.items()))
+def policy(settings: PolicySettings | None = None) -> Policy:
+    return Policy(settings or PolicySettings(), AllowList())
 
 
 def banned(decision: Decision | None) -> float | None:
@@ -44,7 +44,8 @@ def test_a_finding_bans_its_subject_for_as_long_as_the_rule_says() -> None:
 
 @pytest.mark.parametrize(("rule_ban_s", "expected"), [(UNSET, 4 * HOUR_S), (60.0, 60.0), (None, None)])
 def test_the_default_is_for_rules_that_do_not_say(rule_ban_s: float | UnsetType | None, expected: float | None) -> None:
-    assert banned(policy().decide(finding("192.0.2.7"), rule_ban_s)) == expected
+    rules = policy(PolicySettings(ban_s=4 * HOUR_S))
+    assert banned(rules.decide(finding("192.0.2.7"), rule_ban_s)) == expected
 
 
 @pytest.mark.parametrize(
@@ -61,7 +62,12 @@ def test_the_default_is_for_rules_that_do_not_say(rule_ban_s: float | UnsetType 
     ],
 )
 def test_escalation(base_s: float | None, earlier: int, expected: float | None) -> None:
-    assert policy().escalated_s(base_s, earlier) == expected
+    assert policy(PolicySettings(max_s=28 * DAY_S)).escalated_s(base_s, earlier) == expected
+
+
+def test_escalation_can_be_steeper_or_off() -> None:
+    assert policy(PolicySettings(factor=3.0)).escalated_s(60.0, 2) == 540.0
+    assert policy(PolicySettings(factor=1.0)).escalated_s(60.0, 2) == 60.0
 
 
 def test_who_comes_back_is_banned_twice_as_long_each_time_while_remembered() -> None:
@@ -82,7 +88,7 @@ def test_history_from_the_ledger_counts() -> None:
     decision = rules.decide(finding("192.0.2.7"), HOUR_S)
     assert banned(decision) == 4 * HOUR_S
     assert decision is not None
-    assert decision.note == "ban 3 of this subject: 1h doubled"
+    assert decision.note == "ban 3 of this subject: 4h in place of 1h"
     assert banned(rules.decide(finding("2001:db8::/64"), HOUR_S)) == 2 * HOUR_S
 
 
@@ -276,3 +282,13 @@ def test_the_bans_in_force_can_be_stated_anew() -> None:
     stated = rules.restate(T0 + 5)
     assert [(d.id, d.subject, d.end_ts) for d in stated] == [(d.id, d.subject, d.end_ts) for d in made if d]
     assert {d.origin for d in stated} == {"import"}
+
+
+def test_bans_that_only_the_kernel_remembers_are_taken_over() -> None:
+    rules = Policy(PolicySettings(), AllowList([("10.0.0.0/8", "lan")]), active={"192.0.2.7": T0 + 60})
+    adopted = rules.adopt({"192.0.2.7": 999.0, "192.0.2.8": 100.0, "198.51.100.0/24": None, "10.0.0.1": 5.0}, T0)
+    assert [(d.subject, d.end_ts, d.origin) for d in adopted] == [
+        ("192.0.2.8", T0 + 100, "import"),
+        ("198.51.100.0/24", None, "import"),
+    ]
+    assert rules.desired(T0) == {"192.0.2.7": T0 + 60, "192.0.2.8": T0 + 100, "198.51.100.0/24": None}

@@ -50,7 +50,8 @@ def test_what_the_queue_cannot_take_comes_back(ends: tuple[Enforcer, Channel[ToE
     left = enforcer.send(ops)
     assert 0 < len(left) < len(ops)
     assert enforcer.queued_bytes > 0
-    assert enforcer.read() is None
+    while enforcer.read() is not None:
+        assert enforcer.queued_bytes < 300_000
     taken = [op for one in hear(enforcer, far) if isinstance(one, Apply) for op in one.ops]
     assert [*taken, *left] == ops
 

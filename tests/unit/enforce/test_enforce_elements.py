@@ -12,8 +12,8 @@ import pytest
 from tocsin.enforce import netlink
 from tocsin.enforce.elements import NFT_MSG_NEWSETELEM, PERMANENT, Element, element_request, read_set
 
-# One element of a hash set as Linux 6.18 dumped it from a namespace: 127.66.66.66 was banned for 600 s, and two datagrams
-# of 62 bytes in all were dropped in the first 100 ms.
+# One element of a hash set as Linux 6.18 dumped it from a namespace: 127.66.66.66 was banned for 600 s, and two
+# datagrams of 62 bytes in all were dropped in the first 100 ms.
 RECORDED = bytes.fromhex(
     "540001000c000100080001007f4242422c0007000c000100636f756e746572001c0002000c000100000000000000003e"
     "0c00020000000000000000020c00040000000000000927c00c000500000000000009275c"
@@ -43,7 +43,7 @@ def as_message(elements: list[bytes]) -> netlink.Message:
     return message
 
 
-def element(  # noqa: PLR0913  the fields that an element can have
+def element(
     key: str,
     *,
     left_ms: int | None = None,
@@ -127,9 +127,14 @@ def test_what_was_read_before_an_interruption_is_given_too(set_name: str) -> Non
     """The reader decides whether it is good enough; the signal comes last."""
     found: list[Element] = []
     source = Recorded([element("10.0.0.0", left_ms=5), element("10.0.1.0", end=True, left_ms=5)], interrupted=True)
+    batches = read_set(source, "tocsin", set_name)
+
+    def read_on() -> None:
+        for batch in batches:
+            found.extend(batch)
+
     with pytest.raises(netlink.Interrupted):
-        for batch in read_set(source, "tocsin", set_name):
-            found += batch
+        read_on()
     assert found
 
 

@@ -13,7 +13,6 @@ from tocsin.enforce.nftables import (
     Change,
     FirewallError,
     is_denied,
-    render_created,
     render_new,
     render_renewal,
     render_table,
@@ -72,7 +71,6 @@ def test_elements_are_rendered_with_their_time(subject: str, seconds: int | None
     change = ban(subject, seconds)
     name = change.target.set
     assert f"elements = {{ {element} }}" in render_new("tocsin", name, [change])
-    assert render_created("tocsin", name, [change]) == f"create element inet tocsin {name} {{ {element} }}"
     key = element.split(" ", maxsplit=1)[0]
     assert render_renewal("tocsin", name, [change]).split("\n") == [
         f"add element inet tocsin {name} {{ {key} }}",
@@ -93,8 +91,8 @@ def test_an_unban_never_fails_and_leaves_nothing() -> None:
 def test_a_batch_is_plain_ascii_of_addresses_and_numbers() -> None:
     """Thousands in one command, and no character that could end it."""
     changes = [ban(f"10.{n >> 8}.{n & 255}.1", n + 1) for n in range(CHUNK_HOSTS)]
-    text = render_created("tocsin", "host4", changes)
-    inside = text[text.index("{") + 2 : -2]
+    text = render_new("tocsin", "host4", changes)
+    inside = text[text.index("= {") + 4 : -4]
     assert re.fullmatch(r"(10\.\d+\.\d+\.1 timeout \d+s,?)+", inside)
     assert inside.count("timeout") == CHUNK_HOSTS
 

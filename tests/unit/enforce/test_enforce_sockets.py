@@ -93,9 +93,9 @@ def test_the_filter_takes_just_the_sockets_of_the_targets() -> None:
             for remote in REMOTES:
                 expected = any(lies_in(remote, one) for one in subjects)
                 assert kernel_accepts(code, packed(remote)) == expected, (subjects, remote)
-    many = [f"2001:db8:{n:x}::/64" for n in range(MAX_CONDITIONS - 1)] + ["192.0.2.7"]
+    many = [f"2001:db8:{n:x}::/64" for n in range(1, MAX_CONDITIONS)] + ["192.0.2.7"]
     code = _bytecode([parse_subject(one) for one in many])
-    assert kernel_accepts(code, packed("2001:db8:3e::1"))
+    assert kernel_accepts(code, packed("2001:db8:3f::1"))
     assert kernel_accepts(code, packed("192.0.2.7"))
     assert not kernel_accepts(code, packed("2001:db8:40::1"))
 
@@ -107,4 +107,4 @@ def test_the_comparison_finds_the_target_of_a_remote_address() -> None:
     for remote in REMOTES:
         expected = [one for one in SUBJECTS if lies_in(remote, one)]
         found = which.target_of(packed(remote))
-        assert ([targets[found]] if found else []) == expected, remote
+        assert targets[found] in expected if found else not expected, remote

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from ledger_rows import DAY_S, NOW_TS, ban, finding, until
 
-from tocsin.ledger import store
+from tocsin.ledger import schema, store
 from tocsin.ledger.load import load
 from tocsin.ledger.reader import Reader
 from tocsin.ledger.store import Ledger
@@ -61,7 +61,10 @@ def test_closing_with_a_failing_disk_says_so_and_ends(tmp_path: Path) -> None:
     assert not running.close(10)
 
 
-def test_a_locked_file_is_written_when_it_is_free(ledger: Ledger, path: Path) -> None:
+def test_a_locked_file_is_written_when_it_is_free(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(schema, "BUSY_TIMEOUT_S", 0.05)
+    ledger = Ledger(path, DAY_S, 1000, lambda: NOW_TS)
+    ledger.start()
     ledger.decision(ban("192.0.2.7"))
     assert ledger.wait_written(10)
     blocker = sqlite3.connect(path, isolation_level=None)
@@ -74,6 +77,7 @@ def test_a_locked_file_is_written_when_it_is_free(ledger: Ledger, path: Path) ->
     blocker.close()
     assert ledger.wait_written(15)
     assert set(load(path, NOW_TS, DAY_S).active) == {"192.0.2.7", "192.0.2.8"}
+    assert ledger.close(10)
 
 
 def test_a_deleted_file_is_made_anew_and_the_bans_are_asked_for(ledger: Ledger, path: Path) -> None:
