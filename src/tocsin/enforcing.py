@@ -1,7 +1,8 @@
 """The watcher's side of enforcement: sends Ops, hears Receipts, and keeps the kernel as the policy wants it.
 
 Each decision becomes its Op at once. Besides, what the kernel really holds is read at the start, whenever somebody
-else changed the ruleset, and now and then for the counters; `reconcile` says what is missing, and that is sent.
+else changed the ruleset, when a ban is to give way to another, and once in ten minutes; `reconcile` says what is
+missing, and that is sent. Counters are asked for a few hundred at a time: a ban waits milliseconds for a full reading.
 """
 
 from __future__ import annotations
@@ -12,14 +13,15 @@ from collections import deque
 from collections.abc import Callable
 
 from tocsin.decide.policy import Policy
-from tocsin.decide.reconcile import reconcile
+from tocsin.decide.reconcile import next_change_ts, reconcile
 from tocsin.enforce.client import Enforcer, InForce
 from tocsin.enforce.protocol import Actual, Changed, Receipts
 from tocsin.ledger.store import Ledger
 from tocsin.model import Decision, Op, Receipt
 
-READ_EVERY_S = 30.0
-READ_SHARE = 400.0  # a reading that takes long (100,000 bans: a second) is repeated so much more rarely
+READ_EVERY_S = 600.0
+LOOK_EVERY_S = 30.0
+LOOK_SUBJECTS = 500  # 20 microseconds each, and bans go between
 RETRY_S = 1.0
 LATENCIES_KEPT = 2000
 FAILURES_SAID = 20  # of one reading; the rest is counted
@@ -39,12 +41,16 @@ class Enforcing:
         self.error = "" if enforcer else "no firewall: only observing"
         self.latencies_s: deque[float] = deque(maxlen=LATENCIES_KEPT)
         self.receipts: dict[str, Receipt] = {}
+        self.stopped: dict[str, tuple[int, int]] = {}
         self._arrival_ts: dict[str, float] = {}
         self._waiting: deque[Op] = deque()
         self._reading: InForce | None = None
-        self._read_began_s = 0.0
+        self._read_id: int | None = None
         self._read_again = False
         self._read_due_s = 0.0
+        self._looks: dict[int, InForce] = {}
+        self._to_look: deque[str] = deque()
+        self._look_due_s = time.monotonic() + LOOK_EVERY_S
         self._expected = 0
         self._failed = 0
 
@@ -98,8 +104,7 @@ class Enforcing:
             if isinstance(message, Receipts):
                 self._on_receipts(message)
             elif isinstance(message, Actual):
-                if self._reading is not None and self._reading.add(message):
-                    self._on_actual(self._reading)
+                self._on_part(message)
             elif isinstance(message, Changed):
                 self.say(
                     "changed",
@@ -131,6 +136,18 @@ class Enforcing:
         if failed:
             self._read_due_s = min(self._read_due_s, time.monotonic() + RETRY_S)
 
+    def _on_part(self, message: Actual) -> None:
+        """A piece of an answer to a reading or to a look."""
+        if message.id in self._looks:
+            if self._looks[message.id].add(message):
+                self._note_counters(self._looks.pop(message.id))
+        elif self._reading is not None and message.id == self._read_id and self._reading.add(message):
+            self._on_actual(self._reading)
+
+    def _note_counters(self, actual: InForce) -> None:
+        self.stopped = actual.stopped
+        self.ledger.counters([(subject, *stopped) for subject, stopped in actual.stopped.items()])
+
     def _on_actual(self, actual: InForce) -> None:
         self._reading = None
         now_ts = time.time()
@@ -147,13 +164,16 @@ class Enforcing:
                 self._send(ops)
             else:
                 self.ready = True
-            self.ledger.counters([(subject, *stopped) for subject, stopped in actual.stopped.items()])
-        cost_s = time.monotonic() - self._read_began_s
-        pause_s = RETRY_S if actual.error else max(READ_EVERY_S, READ_SHARE * cost_s)
-        self._read_due_s = time.monotonic() + pause_s
+            self._note_counters(actual)
+        self._read_due_s = time.monotonic() + (RETRY_S if actual.error else self._pause_s(now_ts))
         if self._read_again:
             self._read_again = False
             self.read_now()
+
+    def _pause_s(self, now_ts: float) -> float:
+        """Until the next reading: a prefix that is folded into a shorter ban must come out when that one ends."""
+        change_ts = next_change_ts(self.policy.desired(now_ts), now_ts)
+        return READ_EVERY_S if change_ts is None else min(READ_EVERY_S, max(RETRY_S, change_ts - now_ts))
 
     def read_now(self) -> None:
         """Ask what the kernel holds; the answer is reconciled."""
@@ -162,25 +182,52 @@ class Enforcing:
         if self._reading is not None:
             self._read_again = True
             return
-        if self.enforcer.read() is None:
+        self._read_id = self.enforcer.read()
+        if self._read_id is None:
             self._read_due_s = time.monotonic() + RETRY_S
             return
         self._reading = InForce()
-        self._read_began_s = time.monotonic()
+
+    def look(self, subjects: list[str]) -> bool:
+        """Ask what these have stopped so far; the ledger hears the answer. False where that cannot be asked now."""
+        request = None if self.enforcer is None else self.enforcer.look(subjects)
+        if request is None:
+            return False
+        self._looks[request] = InForce()
+        return True
+
+    @property
+    def looking(self) -> bool:
+        """Whether an answer to a look is awaited."""
+        return bool(self._looks)
 
     def tick(self, now_s: float) -> None:
-        """Read when it is time (`now_s`: monotonic)."""
-        if self.enforcer is not None and self._reading is None and now_s >= self._read_due_s:
+        """Read or look when it is time (`now_s`: monotonic)."""
+        if self.enforcer is None:
+            return
+        if self._reading is None and now_s >= self._read_due_s:
             self.read_now()
+        if now_s >= self._look_due_s:
+            self._look_due_s = now_s + LOOK_EVERY_S
+            if not self._to_look:
+                self._to_look.extend(self.policy.desired(time.time()))
+            some = [self._to_look.popleft() for _ in range(min(LOOK_SUBJECTS, len(self._to_look)))]
+            if some:
+                self.look(some)
 
     def due_s(self) -> float:
         """When `tick` has something to do, on the monotonic clock."""
-        return math.inf if self.enforcer is None or self._reading is not None else self._read_due_s
+        if self.enforcer is None:
+            return math.inf
+        return self._look_due_s if self._reading is not None else min(self._look_due_s, self._read_due_s)
 
     def latency_ms(self) -> dict[str, float | int]:
         """From reading a line to its ban in the kernel, of the last bans."""
         ordered = sorted(self.latencies_s)
         if not ordered:
             return {"p50": 0.0, "p99": 0.0, "count": 0}
-        at = lambda share: round(1000 * ordered[min(len(ordered) - 1, int(share * len(ordered)))], 3)  # noqa: E731
+
+        def at(share: float) -> float:
+            return round(1000 * ordered[min(len(ordered) - 1, int(share * len(ordered)))], 3)
+
         return {"p50": at(0.5), "p99": at(0.99), "count": len(ordered)}

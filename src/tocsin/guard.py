@@ -46,6 +46,7 @@ from tocsin.privileges import (
     drop_to,
     lock_memory,
     own_directory,
+    raise_priority,
     set_oom_score_adj,
 )
 from tocsin.reading import Reading, Readings
@@ -71,6 +72,7 @@ CHECKPOINT_SHARE = 400.0  # a checkpoint that takes long is taken so much more r
 HOST_EVERY_S = 30.0
 COLLECT_EVERY_S = 3600.0
 NOTICES_KEPT = 50
+SWITCH_S = 0.0005  # after which a thread that writes must let the one go on that bans; Python's own 5 ms are too long
 LAST_BYTES = 1 << 16  # of a log, by which its format is told before it grows
 JOURNAL_MATCHES = ("_COMM=sshd", "_COMM=sshd-session")
 
@@ -348,6 +350,7 @@ class Watcher:
             return
         self._notified = True
         self._prepare()  # after the restored bans, before we say that we are there
+        _give_memory_back()
         _notify_systemd("READY=1")
         active = self.policy.counts()["active"]
         how = "observing only" if self.observe or self.enforcing.enforcer is None else f"{active} bans in force"
@@ -455,6 +458,7 @@ def main(arguments: list[str] | None = None) -> int:
     for note in notes:
         announcer.say("rights", note)
     enforcer = Enforcer(socket.socket(fileno=options.fd)) if options.fd >= 0 else None
+    sys.setswitchinterval(SWITCH_S)
     watcher = Watcher(config, rules, enforcer, announcer, observe=options.observe)
     try:
         watcher.run(socket.socket(fileno=options.control_fd))
@@ -472,7 +476,7 @@ def _settle(config: Config) -> list[str]:
     notes: list[str] = []
     notes += own_directory(Path(config.guard.state_dir), config.guard.user)
     keep = {"CAP_DAC_READ_SEARCH"}
-    for wish in (lock_memory, set_oom_score_adj):
+    for wish in (lock_memory, set_oom_score_adj, raise_priority):
         try:
             got = wish()
             keep |= got.needs if isinstance(got, Locked) else set()

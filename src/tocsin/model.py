@@ -34,7 +34,7 @@ class HttpRequest(Struct, frozen=True, gc=False):
     `ts` is the stamp as logged (Apache: the request's start; nginx: its end). `source_ip` is the client whom the log
     and the trusted proxies vouch for, canonical, or None where it is no address; `via` the proxy that told us.
     `target` is the request target as sent; `path` its path percent-decoded once, slashes merged, dot segments resolved;
-    `query` what follows `?`, undecoded. A request line that is garbage has no `method`, and the whole text is in `target`.
+    `query` what follows `?`, undecoded. A garbage request line has no `method`; all of it is `target`.
     """
 
     ts: float

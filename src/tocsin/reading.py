@@ -58,7 +58,7 @@ class Readings:
         return reading.format, anchor
 
     def expected(self, source: str, lines: bytes, now_ts: float) -> Format:
-        """The format that a source's next lines will have: as named, or told by these of its lines, else the commonest."""
+        """The format of a source's next lines: as named, or told by these of its lines, else the commonest."""
         fmt = self.of(Batch(source, lines), now_ts)[0] if lines or self._spec_of(source) else None
         return fmt or self._make(COMMONEST)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import select
 import time
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
     from tocsin.sources.follow import Followed
 
 RECEIPT_WITHIN_S = 2.0
+RECEIPTS_AWAITED = 20
+SUBJECTS_LOOKED_AT = 500
 
 
 class Steering:
@@ -30,6 +33,7 @@ class Steering:
             "status": self._status,
             "ban": self._ban,
             "unban": self._unban,
+            "stopped": self._stopped,
             "reset": self._reset,
             "reload": self._reload,
         }
@@ -67,20 +71,32 @@ class Steering:
         return {"lifted": [lift.subject for lift in lifts], "receipts": self._receipts(lifts)}
 
     def _receipts(self, decisions: list[Decision]) -> list[dict[str, Any]]:
-        """Wait a moment for the kernel's answers, so that the operator hears what really happened."""
-        enforcing = self.watcher.enforcing
-        if enforcing.enforcer is None:
-            return []
+        """The kernel's answers, as far as they come, so that the operator hears what really happened."""
+        receipts = self.watcher.enforcing.receipts
         wanted = [decision.id for decision in decisions if decision.held is None]
+        if len(wanted) <= RECEIPTS_AWAITED:
+            self._await(lambda: all(each in receipts for each in wanted))
+        return [msgspec.to_builtins(receipts[each]) for each in wanted if each in receipts]
+
+    def _stopped(self, request: Request) -> Reply:
+        """What the bans of some subjects have stopped so far, as the kernel's counters say now: [packets, bytes]."""
+        enforcing = self.watcher.enforcing
+        subjects = [str(subject) for subject in request.get("subjects", ())][:SUBJECTS_LOOKED_AT]
+        if enforcing.look(subjects):
+            self._await(lambda: not enforcing.looking)
+        return {"stopped": {subject: list(enforcing.stopped.get(subject, (0, 0))) for subject in subjects}}
+
+    def _await(self, holds: Callable[[], bool]) -> None:
+        """Serve the enforcer alone until something holds, a moment at most."""
+        enforcing = self.watcher.enforcing
         until_s = time.monotonic() + RECEIPT_WITHIN_S
-        while any(each not in enforcing.receipts for each in wanted) and len(wanted) <= 20:
+        while enforcing.enforcer is not None and not holds():
             left_s = until_s - time.monotonic()
             if left_s <= 0:
-                break
+                return
             if select.select([enforcing.enforcer.fileno()], [], [], left_s)[0]:
                 enforcing.receive()
             enforcing.flush()
-        return [msgspec.to_builtins(enforcing.receipts[each]) for each in wanted if each in enforcing.receipts]
 
     def _reset(self, request: Request) -> Reply:
         done = self.watcher.breaker.reset(str(request.get("rule")), time.time())

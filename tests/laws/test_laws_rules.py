@@ -147,18 +147,20 @@ def spelled(draw: st.DrawFn, text: str, *, percent: bool) -> bytes:
     return out
 
 
-STRAYS = [b"", b"", b"\xfa", b"\xc3", b"x", b"\\xf", b"\xfa\xfd"]  # before a text: bytes that read as hex digits
+STRAYS = [b"", b"", b"\xfa", b"\xc3", b"x"]
 
 
 @st.composite
 def texts_for(draw: st.DrawFn, operator: str, text: str, *, percent: bool) -> bytes:
-    """A text in which the operator may find what it looks for."""
-    out = draw(spelled(text, percent=percent))
-    if operator not in {"equal", "prefix"}:
-        stray = draw(st.sampled_from(STRAYS))
-        if percent and draw(st.booleans()):
-            stray = b"".join(b"%%%02x" % byte for byte in stray)
-        out = stray + out
+    """A text in which the operator may find what it looks for, though the client did not send all of it: a byte that
+    is no UTF-8 reads as its hex digits, which may be the first letters of the text.
+    """
+    if operator in {"equal", "prefix"}:
+        out = draw(spelled(text, percent=percent))
+    elif text[0] in "abcdef" and draw(st.booleans()):
+        out = bytes((int(f"f{text[0]}", 16),)) + draw(spelled(text[1:], percent=percent))
+    else:
+        out = draw(st.sampled_from(STRAYS)) + draw(spelled(text, percent=percent))
     return out + draw(st.sampled_from([b"", b"", b"tail"])) if operator not in {"equal", "suffix"} else out
 
 
@@ -240,7 +242,7 @@ def caddy_meetings(draw: st.DrawFn) -> tuple[CompiledRule, bytes]:
 # -- the laws --------------------------------------------------------------------------------------------------------
 
 
-@settings(max_examples=20000, deadline=None)
+@settings(max_examples=400, deadline=None)
 @given(meetings(), st.sampled_from([logged, logged_all]))
 def test_needs_are_necessary_in_combined_logs(
     meeting: tuple[CompiledRule, dict[str, Any]], quote: Callable[[bytes], bytes]
@@ -254,7 +256,7 @@ def test_needs_are_necessary_in_combined_logs(
         assert rule.need_holds(line), (rule.rule.where, line)
 
 
-@settings(max_examples=2000, deadline=None)
+@settings(max_examples=300, deadline=None)
 @given(caddy_meetings())
 def test_needs_are_necessary_in_json_logs(meeting: tuple[CompiledRule, bytes]) -> None:
     """The same where the log's own encoder may escape any character."""
@@ -298,7 +300,7 @@ def holds(test: Test, value: Any) -> bool:
     return any(re.search(shapes[type(test)].format(re.escape(each)), value, flags) for each in test.values)
 
 
-@settings(max_examples=2000, deadline=None)
+@settings(max_examples=300, deadline=None)
 @given(meetings())
 def test_the_predicate_means_what_the_language_says(meeting: tuple[CompiledRule, dict[str, Any]]) -> None:
     """Fast closures and a plain reading agree; so does the explanation."""

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from tocsin.config import Config
     from tocsin.control import Reply, Request
-    from tocsin.ledger.reader import Reader
+    from tocsin.ledger.reader import Ban, Reader
 
 _CODES = {"usage": USAGE, "refused": NO_PERMISSION}
 
@@ -38,6 +38,23 @@ def status_of(config: Config) -> tuple[dict[str, Any] | None, str]:
         return ask(config, {"cmd": "status"})["status"], ""
     except Failure as absent:
         return None, absent.lines[0]
+
+
+def with_fresh_counters(config: Config, bans: tuple[Ban, ...]) -> tuple[Ban, ...]:
+    """The bans with what the kernel's counters say this moment, where a guard runs; else as the ledger knows them.
+
+    The ledger adds up what renewed bans have stopped, the kernel counts from the last renewal: the larger is true.
+    """
+    from msgspec.structs import replace  # noqa: PLC0415  by the commands that show bans alone
+
+    try:
+        stopped = ask(config, {"cmd": "stopped", "subjects": [ban.subject for ban in bans]})["stopped"]
+    except Failure:
+        return bans
+    fresh = [(ban, *stopped.get(ban.subject, (0, 0))) for ban in bans]
+    return tuple(
+        replace(b, packets=max(b.packets, packets), bytes=max(b.bytes, octets)) for b, packets, octets in fresh
+    )
 
 
 @contextmanager

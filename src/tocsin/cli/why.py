@@ -36,7 +36,9 @@ def why(
     \b
     Example:  tocsin why 192.0.2.7
     """
-    from tocsin.cli.asking import ledger_of, status_of, subject_of  # noqa: PLC0415  see main
+    from msgspec.structs import replace  # noqa: PLC0415  see main
+
+    from tocsin.cli.asking import ledger_of, status_of, subject_of, with_fresh_counters  # noqa: PLC0415  see main
     from tocsin.cli.setup import configuration  # noqa: PLC0415  see main
 
     subject_of(address)
@@ -45,6 +47,7 @@ def why(
     now_ts = time.time()
     with ledger_of(loaded) as reader:
         story = reader.why(address, now_ts)
+    story = replace(story, bans=with_fresh_counters(loaded, story.bans))
     running, absent = status_of(loaded)
     if as_json:
         out.json(

@@ -42,7 +42,7 @@ EVENT_TYPES: Mapping[str, type] = {"http-request": HttpRequest, "auth": AuthAtte
 
 
 class Limits(Struct, frozen=True):
-    """What bounds the engine: `tracked_keys` are exact, up to twice as many are held; evidence is kept in so many bytes."""
+    """What bounds the engine: `tracked_keys` are exact, up to twice as many are held."""
 
     tracked_keys: int = 500_000
     lateness_s: float = 300.0
@@ -161,7 +161,7 @@ class Engine:
             self._count_lines(block, plan, plan.flood, position, len(batch.data))
 
     def prepare(self, fmt: Format) -> None:
-        """Make ready for a format before its first line comes."""
+        """Make ready for a format what its first block would wait for: compiling the prefilter takes 0.1 s."""
         self._plan(fmt)
 
     def skip(self, batch: Batch, reason: str) -> None:

@@ -18,7 +18,15 @@ from tocsin.enforce.admission import parse_allow
 from tocsin.enforce.nftables import FirewallError
 from tocsin.enforce.protocol import ProtocolError
 from tocsin.enforce.server import run
-from tocsin.privileges import Locked, PrivilegeError, die_with_parent, drop_to, lock_memory, set_oom_score_adj
+from tocsin.privileges import (
+    Locked,
+    PrivilegeError,
+    die_with_parent,
+    drop_to,
+    lock_memory,
+    raise_priority,
+    set_oom_score_adj,
+)
 
 
 def main() -> int:
@@ -37,7 +45,7 @@ def main() -> int:
         return os.EX_CONFIG
     keep = {"CAP_NET_ADMIN"}
     try:
-        for wish in (lock_memory, set_oom_score_adj):
+        for wish in (lock_memory, set_oom_score_adj, raise_priority):
             try:
                 got = wish()
                 keep |= got.needs if isinstance(got, Locked) else set()

@@ -32,26 +32,28 @@ _ADD_DECISION = """INSERT OR IGNORE INTO decision
     VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"""
 # A ban while one is in force prolongs it and is no further one; one begun long after the last counts from 1 again.
 _ADD_BAN = """INSERT INTO ban (subject, decision, rule, origin, start_ts, end_ts, times)
-    VALUES (?1, ?2, ?3, ?4, ?5, ?6, 1)
+    VALUES (?, ?, ?, ?, ?, ?, 1)
     ON CONFLICT (subject) DO UPDATE SET
         times = CASE WHEN ban.end_ts IS NULL OR ban.end_ts > excluded.start_ts THEN max(ban.times, 1)
-            WHEN excluded.start_ts - ban.end_ts > ?7 THEN 1 ELSE ban.times + 1 END,
+            WHEN excluded.start_ts - ban.end_ts > ? THEN 1 ELSE ban.times + 1 END,
         seen_packets = CASE WHEN ban.end_ts IS NULL OR ban.end_ts > excluded.start_ts THEN ban.seen_packets ELSE 0 END,
         seen_bytes = CASE WHEN ban.end_ts IS NULL OR ban.end_ts > excluded.start_ts THEN ban.seen_bytes ELSE 0 END,
         packets = 0, bytes = 0, decision = excluded.decision, rule = excluded.rule, origin = excluded.origin,
         start_ts = excluded.start_ts, end_ts = excluded.end_ts
     WHERE ban.start_ts < excluded.start_ts
         OR (ban.start_ts = excluded.start_ts AND ban.decision <> excluded.decision)"""
-_LIFT_BAN = """UPDATE ban SET end_ts = max(start_ts, ?2), times = max(times - 1, 0)
-    WHERE subject = ?1 AND (end_ts IS NULL OR end_ts > max(start_ts, ?2))"""
-_ADD_RECEIPT = """INSERT INTO receipt VALUES (?1, ?2, ?3, ?4, ?5, ?5, 1, ?6, ?7)
+_LIFT_BAN = """UPDATE ban SET end_ts = max(start_ts, lift.ts), times = max(times - 1, 0)
+    FROM (SELECT ? AS subject, ? AS ts) AS lift
+    WHERE ban.subject = lift.subject AND (end_ts IS NULL OR end_ts > max(start_ts, lift.ts))"""
+_ADD_RECEIPT = """INSERT INTO receipt VALUES (?, ?, ?, ?, ?, ?, 1, ?, ?)
     ON CONFLICT (subject, decision, verb) DO UPDATE SET ok = excluded.ok, ts = excluded.ts, times = times + 1,
         error = excluded.error, sockets_destroyed = sockets_destroyed + excluded.sockets_destroyed"""
 _COUNT = """UPDATE ban SET
-        packets = packets + ?2 - CASE WHEN ?2 >= seen_packets THEN seen_packets ELSE 0 END,
-        bytes = bytes + ?3 - CASE WHEN ?3 >= seen_bytes THEN seen_bytes ELSE 0 END,
-        seen_packets = ?2, seen_bytes = ?3
-    WHERE subject = ?1 AND (seen_packets <> ?2 OR seen_bytes <> ?3)"""
+        packets = ban.packets + seen.packets - iif(seen.packets >= seen_packets, seen_packets, 0),
+        bytes = ban.bytes + seen.bytes - iif(seen.bytes >= seen_bytes, seen_bytes, 0),
+        seen_packets = seen.packets, seen_bytes = seen.bytes
+    FROM (SELECT ? AS subject, ? AS packets, ? AS bytes) AS seen
+    WHERE ban.subject = seen.subject AND (seen_packets <> seen.packets OR seen_bytes <> seen.bytes)"""
 _SAVE_STATE = "INSERT OR REPLACE INTO state VALUES (1, ?, ?, ?, ?)"
 
 
@@ -249,7 +251,7 @@ def _decision_row(d: Decision) -> tuple[object, ...]:
 
 
 def _receipt_row(r: Receipt) -> tuple[object, ...]:
-    return r.subject, r.decision, r.verb, r.ok, r.ts, r.error, r.sockets_destroyed
+    return r.subject, r.decision, r.verb, r.ok, r.ts, r.ts, r.error, r.sockets_destroyed
 
 
 def _state_row(checkpoint: Checkpoint, now_ts: float) -> tuple[object, ...]:

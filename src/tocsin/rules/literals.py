@@ -93,7 +93,7 @@ class Need(Struct, frozen=True, order=True):
         """The reference reading: whether a raw line fulfils the need. A scanner must find every line for which this is
         true. `json`: the line's format undoes JSON escapes.
         """
-        if False:
+        if json and _JSON_ESCAPE.search(raw_line):
             return True
         if self.method and self.method.encode() not in raw_line:
             return False

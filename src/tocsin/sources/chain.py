@@ -14,7 +14,6 @@ the time between the copy's last write and the truncation as the bound.
 from __future__ import annotations
 
 import os
-from collections import deque
 from collections.abc import Sequence
 from typing import Protocol
 
@@ -25,7 +24,7 @@ from tocsin.sources.fingerprint import Checkpoint, lines_at, relation_of_fd
 from tocsin.sources.lines import BEFORE_BYTES, HEAD_BYTES, MAX_LINE_BYTES, Lines
 from tocsin.sources.notice import NoticeKind
 from tocsin.sources.reader import Mistaken, PackedReader, PlainReader, Reader, Role, Truncated
-from tocsin.sources.rotation import OPEN_FLAGS, Found, Identity, Sibling, locate, next_unread, siblings_of
+from tocsin.sources.rotation import OPEN_FLAGS, Found, Identity, Sibling, generations, locate, next_unread, siblings_of
 
 GRACE_S = 60.0
 """A rotated file is read on until it was quiet for so long: Apache's children finish their requests in it."""
@@ -34,7 +33,7 @@ DELETED_GRACE_S = 10.0
 ORPHAN_GRACE_S = 600.0
 """The same for one that was deleted and has no successor: its writer may not know and write on."""
 _LONG_LINE_NOTICE_S = 60.0
-_KNOWN = 4
+_KNOWN = 8
 _TURNS = 64
 _RACES = 3
 
@@ -70,7 +69,7 @@ class Chain:
         self.more = False
         self.failure = ""
         self._keeper = keeper
-        self._known: deque[Checkpoint] = deque(maxlen=_KNOWN)
+        self._known: list[Checkpoint] = []
         self._unplaced: list[Checkpoint] = []
         self._foreign: set[Identity] = set()
         self._refused: set[tuple[Identity, int]] = set()
@@ -97,12 +96,20 @@ class Chain:
         self._since_ns = read[-1] if read else min((position.mtime_ns for position in positions), default=0)
         for position in positions:
             self._place(position, now)
+        if len(self.readers) > 1:
+            self._order()
+
+    def _order(self) -> None:
+        """Oldest file first by what the directory says now: the inode number of a file of which nothing had been read
+        may belong to a younger one by now."""
+        age = {s.identity: index for index, group in enumerate(generations(siblings_of(self.path))) for s in group}
+        self.readers.sort(key=lambda reader: (reader is self.current, age.get(reader.identity, -1)))
 
     def _place(self, position: Checkpoint, now: float) -> None:
         """Go on from a checkpoint, wherever its file is now."""
         self._behind = True
         if position.done:
-            self._known.append(position)
+            self._remember(position)
             return
         if not position.ino:
             return
@@ -113,7 +120,7 @@ class Chain:
                 break
             if self._open_found(found, position, now):
                 return
-        self._known.append(position)
+        self._remember(position)
         if found is not None or not position.offset or self._hides(position):
             return
         text = (
@@ -249,6 +256,13 @@ class Chain:
         self._add(reader, followed_by)
         return True
 
+    def _remember(self, position: Checkpoint) -> None:
+        """Keep the youngest few positions by which files read before are known again; an empty file has none."""
+        if position.offset:
+            self._known.append(position)
+            if len(self._known) > _KNOWN:
+                self._known.remove(min(self._known, key=lambda known: known.mtime_ns))
+
     # -- reading --------------------------------------------------------------------------------------------------
 
     def pump(self, limit_bytes: int, now: float) -> list[Batch]:
@@ -350,7 +364,7 @@ class Chain:
         found = locate(self.path, position) if position.offset else None
         opened = found is not None and found.relation == "same" and self._open_found(found, position, now)
         if not opened:
-            self._known.append(position)
+            self._remember(position)
         if not isinstance(reader, PlainReader) or reader is not self.current:
             self._drop(reader)
             return
@@ -415,9 +429,11 @@ class Chain:
             text = f"{reader.path}: the copy ends in the middle of a line, which is lost"
             self._keeper.tell(self.path, "lost", text, now, held_bytes)
         batches = reader.lines.finish(now)
-        self._known.append(replace(reader.checkpoint(), done=True))
+        self._remember(replace(reader.checkpoint(), done=True))
         if not reader.lines.offset:
-            self._refused.add((reader.identity, os.fstat(reader.fd).st_mtime_ns))  # empty: it has no content to be known again by
+            self._refused.add(
+                (reader.identity, os.fstat(reader.fd).st_mtime_ns)
+            )  # empty: it has no content to be known again by
         self._drop(reader)
         return batches
 
@@ -436,4 +452,6 @@ class Chain:
     def checkpoints(self) -> list[Checkpoint]:
         """Oldest file first; never empty, so that a restart knows that this path was followed."""
         positions = [*self._known, *self._unplaced, *(reader.checkpoint() for reader in self.readers)]
-        return positions or [Checkpoint(self.path, 0, 0, 0, 0, b"", b"", 0, self._since_ns)]
+        if any(position.offset for position in positions):
+            return positions
+        return [Checkpoint(self.path, 0, 0, 0, 0, b"", b"", 0, self._since_ns), *positions]

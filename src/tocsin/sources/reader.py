@@ -118,8 +118,12 @@ class PlainReader(Reader):
         return lines.feed(fresh, now)
 
     def peek(self) -> Checkpoint:
-        """A position behind the file's first bytes, whatever was handed out: to compare copies and archives with."""
+        """A position behind the file's first whole lines, whatever was handed out: to compare copies and archives with.
+
+        Not behind less: a few bytes, an address perhaps, do not make a file known."""
         head = os.pread(self.fd, HEAD_BYTES, 0)
+        if len(head) < HEAD_BYTES:
+            head = head[: head.rfind(b"\n") + 1]
         lines = Lines(self.lines.source, len(head), 0, head, head[-BEFORE_BYTES:])
         return checkpoint_of(lines, *self.identity, self.mtime_ns)
 

@@ -127,11 +127,15 @@ def test_a_checkpoint_is_never_ahead_of_what_was_handed_over_before_it(
         running.checkpoint(b"%d" % (number + 1), [], number + 1)
     running.start()
     seen = set()
-    while not running.wait_written(0.001):
+
+    def written() -> bool:
         if path.exists():
             loaded = load(path, NOW_TS, DAY_S)
             seen.add(loaded.lines_total)
             assert len(loaded.active) >= loaded.lines_total
+        return running.wait_written(0.001)
+
+    until(written)
     assert load(path, NOW_TS, DAY_S).lines_total == 95
     assert seen <= {0, 95}, "only the newest checkpoint is written"
     assert running.close(10)
@@ -149,7 +153,7 @@ def test_the_newest_checkpoint_wins(ledger: Ledger, path: Path) -> None:
 
 def test_the_file_is_bounded_by_age_and_rows(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(store, "PORTION_ROWS", 100)
-    monkeypatch.setattr(store, "PRUNE_EVERY_S", 0.0)
+    monkeypatch.setattr(store, "PRUNE_EVERY_S", 0.01)
     running = Ledger(path, DAY_S, 200, lambda: NOW_TS)
     running.start()
     for number in range(1000):  # ended two days ago

@@ -1,0 +1,158 @@
+"""`tocsin guard` as people start it, in a namespace of its own, and every command that steers it."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import subprocess
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from guarding import TOCSIN, Guard, guarding, request_line, scratch
+from netns import Namespace, missing, wait_until
+
+pytestmark = pytest.mark.root
+
+ALLOW = '[allow]\naddresses = ["192.0.2.200"]\n'
+AGENT = "\x1b[2J[red]x[/red]"
+
+
+@pytest.fixture
+def namespace() -> Iterator[Namespace]:
+    """A network of its own."""
+    if reason := missing():
+        text = f"needs network namespaces with nftables: {reason}"
+        if os.environ.get("CI"):
+            pytest.fail(text)
+        pytest.skip(text)
+    with Namespace() as made:
+        yield made
+
+
+@pytest.fixture
+def guard(namespace: Namespace) -> Iterator[Guard]:
+    """A guard at work."""
+    with guarding(namespace, ALLOW) as one:
+        yield one
+
+
+@contextlib.contextmanager
+def started(namespace: Namespace, *options: str) -> Iterator[Guard]:
+    """A guard at work that was started with further options."""
+    with scratch() as folder:
+        one = Guard(namespace, folder, ALLOW)
+        command = namespace.command(str(TOCSIN), "guard", *options, "--config", str(one.config))
+        with one.said.open("ab") as out:
+            one.process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=out, stderr=out, cwd="/")
+        try:
+            wait_until(lambda: "guard is on:" in one.said_text(), "guard at work")
+            yield one
+        finally:
+            one.stop()
+
+
+def attack(guard: Guard, address: str) -> None:
+    """Requests that the shipped rule against XML-RPC floods counts, to its limit."""
+    guard.write(*[request_line(address, agent=AGENT)] * 3)
+
+
+def rows(done: subprocess.CompletedProcess[str]) -> list[Any]:
+    """The JSON that a command printed."""
+    assert done.returncode == 0, done.stderr
+    return [json.loads(line) for line in done.stdout.splitlines()]
+
+
+def test_a_ban_from_the_log_to_why(guard: Guard) -> None:
+    attack(guard, "203.0.113.5")
+    guard.wait_banned("203.0.113.5")
+    wait_until(lambda: "in the kernel: yes" in guard.run_cli("why", "203.0.113.5").stdout, "the ledger has the receipt")
+    why = guard.run_cli("why", "203.0.113.5")
+    assert why.returncode == 0
+    assert "by rule wordpress-xmlrpc" in why.stdout
+    assert f"{guard.log}:3: 203.0.113.5" in why.stdout
+    assert "\\x1b[2J[red]x[/red]" in why.stdout
+    assert "\x1b" not in why.stdout
+    assert not why.stderr
+    assert "203.0.113.5" in guard.run_cli("bans").stdout
+    (status,) = rows(guard.run_cli("status", "--json"))
+    assert status["guard"]["bans"]["active"] == 1
+    assert status["guard"]["sources"][0]["format"] == "combined"
+    assert status["guard"]["ban_latency_ms"]["count"] == 1
+    shown = guard.run_cli("status")
+    assert shown.returncode == 0
+    assert str(guard.log) in shown.stdout
+
+
+def test_ban_and_unban_by_hand(guard: Guard) -> None:
+    done = guard.run_cli("ban", "198.51.100.7", "2001:db8:1:2::5", "198.51.100.128/25", "--for", "10m")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines() == [
+        "198.51.100.7 is banned for 10m.",
+        "2001:db8:1:2::/64 is banned for 10m.",
+        "198.51.100.128/25 is banned for 10m.",
+    ]
+    assert "198.51.100.7" in guard.in_kernel()
+    unbanned = guard.run_cli("unban", "198.51.100.7")
+    assert (unbanned.returncode, unbanned.stdout) == (0, "198.51.100.7 is unbanned.\n")
+    assert "198.51.100.7" not in guard.in_kernel()
+    assert guard.run_cli("unban", "198.51.100.7").stdout == "198.51.100.7 is not banned.\n"
+    (reply,) = rows(guard.run_cli("unban", "--all", "--json"))
+    assert sorted(reply["lifted"]) == ["198.51.100.128/25", "2001:db8:1:2::/64"]
+
+
+def test_who_is_safe_is_refused(guard: Guard) -> None:
+    done = guard.run_cli("ban", "192.0.2.200")
+    assert done.returncode == 77
+    assert "tocsin: 192.0.2.200 is safe (192.0.2.200: [allow] in the configuration)" in done.stderr
+    forced = guard.run_cli("ban", "192.0.2.200", "--forever", "--force", "--json")
+    assert json.loads(forced.stdout)["decision"]["end_ts"] is None
+
+
+def test_resetting_rules(guard: Guard) -> None:
+    done = guard.run_cli("rules", "reset", "wordpress-xmlrpc")
+    assert (done.returncode, done.stdout) == (0, "Rule wordpress-xmlrpc was not stopped; nothing to do.\n")
+    assert guard.run_cli("rules", "reset", "nonsense").returncode == 64
+
+
+def test_json_lines_of_guard(namespace: Namespace) -> None:
+    with started(namespace, "--json") as guard:
+        attack(guard, "203.0.113.9")
+        wait_until(lambda: '"decision"' in guard.said_text(), "the guard tells the ban")
+        lines = [line for line in guard.said_text().splitlines() if line.startswith("{")]
+        events = [json.loads(line) for line in lines]
+    assert events[0]["event"] == "discovered"
+    assert events[0]["configured"][0]["path"] == str(guard.log)
+    decision = next(event for event in events if event["event"] == "decision")
+    assert (decision["action"], decision["subject"], decision["held"]) == ("ban", "203.0.113.9", None)
+
+
+def test_the_guard_ends_in_peace_and_a_second_one_is_refused(guard: Guard) -> None:
+    second = guard.run_cli("guard")
+    assert second.returncode == 69
+    assert "another guard runs already" in second.stderr
+    assert guard.process is not None
+    guard.process.terminate()
+    assert guard.process.wait(20) == 0
+    assert guard.run_cli("status").returncode == 69
+
+
+def test_observing_bans_nobody(namespace: Namespace) -> None:
+    with started(namespace, "--observe") as guard:
+        attack(guard, "203.0.113.5")
+        wait_until(lambda: "would ban 203.0.113.5" in guard.said_text(), "the guard tells what it would do")
+        assert guard.in_kernel() == set()
+        assert "Observing: what would be banned is said, nothing is banned." in guard.said_text()
+        assert "It only observes" in guard.tell("status")
+
+
+def test_check_proves_a_ban(namespace: Namespace) -> None:
+    with scratch() as folder:
+        one = Guard(namespace, folder)
+        one.write(request_line("192.0.2.1"))
+        said = one.tell("check")
+        assert "ok    firewall: ban an IPv4 address" in said
+        assert "combined, fits 100% of its last 1 lines" in said
+        assert "All is well." in said
+        assert "selftest" not in namespace.run("nft", "list", "ruleset")
