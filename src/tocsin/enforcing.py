@@ -47,6 +47,7 @@ class Enforcing:
         self._reading: InForce | None = None
         self._read_id: int | None = None
         self._read_again = False
+        self._adopted = False
         self._read_due_s = 0.0
         self._looks: dict[int, InForce] = {}
         self._to_look: deque[str] = deque()
@@ -156,6 +157,9 @@ class Enforcing:
             self.say("failed", f"the firewall cannot be read: {actual.error}")
         else:
             self.error = ""
+            if not self._adopted:
+                self._adopted = True
+                self._adopt(actual.remaining_s(now_ts), now_ts)
             ops = reconcile(self.policy.desired(now_ts), actual.remaining_s(now_ts), now_ts)
             if ops:
                 missing = sum(op.verb == "ban" for op in ops)
@@ -169,6 +173,17 @@ class Enforcing:
         if self._read_again:
             self._read_again = False
             self.read_now()
+
+    def _adopt(self, remaining_s: dict[str, float | None], now_ts: float) -> None:
+        """At the start: bans that the kernel holds and nobody remembers stay (the ledger was lost, or we were killed
+        before it was written). Those that ended or were lifted are remembered, and go.
+        """
+        unknown = {subject: left for subject, left in remaining_s.items() if not self.policy.remembers(subject)}
+        adopted = self.policy.adopt(unknown, now_ts) if unknown else []
+        for decision in adopted:
+            self.ledger.decision(decision)
+        if adopted:
+            self.say("adopted", f"{len(adopted)} bans that the kernel held and the ledger did not know are taken over")
 
     def _pause_s(self, now_ts: float) -> float:
         """Until the next reading: a prefix that is folded into a shorter ban must come out when that one ends."""

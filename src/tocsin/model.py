@@ -65,6 +65,13 @@ class AuthAttempt(Struct, frozen=True, gc=False):
     method: str | None = None
 
 
+class RawLine(Struct, frozen=True, gc=False):
+    """A line of a log without a known format, for rules that look at lines; `ts` is the first time that it holds."""
+
+    ts: float
+    text: str
+
+
 class Unparsed(Struct, frozen=True, gc=False):
     """A line that does not fit its source's format; `reason` says what was expected, for people."""
 
@@ -75,7 +82,7 @@ class Other(Struct, frozen=True, gc=False):
     """A well-formed line that holds no fact we use (another daemon's syslog line). Counted, never a rule's business."""
 
 
-Event = HttpRequest | AuthAttempt | Unparsed | Other
+Event = HttpRequest | AuthAttempt | RawLine | Unparsed | Other
 
 
 class Evidence(Struct, frozen=True, gc=False):

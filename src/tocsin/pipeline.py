@@ -9,6 +9,7 @@ import msgspec
 
 from tocsin.decide.policy import Policy
 from tocsin.detect.engine import Engine, Limits, Observer
+from tocsin.formats import RawLines
 from tocsin.model import Batch, Decision, Finding
 from tocsin.reading import Readings
 from tocsin.rules import CompiledRule
@@ -35,6 +36,8 @@ class Pipeline:
     ) -> None:
         self.engine = Engine(rules, limits, prefilter=prefilter, observer=observer)
         self.bans_s = {rule.rule.id: rule.rule.ban_s for rule in rules}
+        self._raw = RawLines()
+        self._raw_rules = any(rule.rule.on == "line" for rule in rules)
         self.policy = policy
         self.readings = readings
         self.on_decision = on_decision
@@ -43,9 +46,10 @@ class Pipeline:
     def take(self, batch: Batch, now_ts: float) -> None:
         """Take whole lines of one source; `now_ts` resolves missing years (arrival, or a finished file's time)."""
         fmt, anchor = self.readings.of(batch, now_ts)
-        if fmt is None:
+        if fmt is None and not self._raw_rules:
             self.engine.skip(batch, "no known format fits this log; name one in [[log]]")
             return
+        fmt = fmt or self._raw
         self.engine.step(batch, fmt, anchor, self._judge)
 
     def _judge(self, finding: Finding) -> float | None:

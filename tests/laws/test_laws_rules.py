@@ -37,6 +37,11 @@ from tocsin.rules.language import (
 
 ANCHOR = Anchor(1_700_000_000.0, UTC)
 COMBINED = by_name("combined", Proxies())
+SPLIT = by_name(
+    'nginx $remote_addr [$time_local] $request_method "$uri" "$args" $status "$remote_user" "$http_referer" '
+    '"$http_user_agent"',
+    Proxies(),
+)
 CADDY = by_name("caddy", Proxies())
 
 WORDS = [
@@ -130,18 +135,18 @@ def meetings(draw: st.DrawFn) -> tuple[CompiledRule, dict[str, Any]]:
 
 @st.composite
 def spelled(draw: st.DrawFn, text: str, *, percent: bool) -> bytes:
-    """A text as a client may send it: some characters percent-encoded, in other case, slashes doubled."""
-    plain = draw(st.booleans())
+    """A text as a client may send it: here and there percent-encoded, or in other case, or with odd slashes, or all."""
+    manners = draw(st.sampled_from(["", "percent", "case", "slashes", "percent case slashes"]))
     out = b""
     for char in text:
-        choice = 11 if plain else draw(st.integers(0, 11))
-        if percent and (choice == 0 or char in ' "\\%?#'):
+        odd = draw(st.integers(0, 3)) == 0
+        if percent and ((odd and "percent" in manners) or char in ' "\\%?#'):
             code = "".join(f"%{byte:02x}" for byte in char.encode())
             out += (code.upper() if draw(st.booleans()) else code).encode()
-        elif choice == 1:
+        elif odd and "case" in manners:
             out += char.swapcase().encode()
-        elif percent and char == "/" and choice in {2, 3, 4}:
-            out += draw(st.sampled_from([b"//", b"/./", b"/x/../", b"/%2e/", b"%2F"]))
+        elif percent and char == "/" and "slashes" in manners:
+            out += draw(st.sampled_from([b"//", b"/./", b"/x/../", b"/"]))
         else:
             out += char.encode()
     return out
@@ -205,6 +210,19 @@ def combined_line(request: dict[str, Any], quote: Callable[[bytes], bytes]) -> b
     return b'%s %s "%s" "%s"' % (head, line, quote(request["referer"]), quote(request["user_agent"]))
 
 
+def split_line(request: dict[str, Any], quote: Callable[[bytes], bytes]) -> bytes:
+    """The request as nginx logs it where path and query are fields of their own, and the path is decoded."""
+    path, _, query = request["target"].partition(b"?")
+    head = b"192.0.2.7 [20/Jun/2016:11:17:34 -0400] %s" % request["method"]
+    line = b'%s "%s" "%s" %d' % (head, quote(path), quote(query), request["status"])
+    return b'%s "%s" "%s" "%s"' % (
+        line,
+        quote(request["user"]),
+        quote(request["referer"]),
+        quote(request["user_agent"]),
+    )
+
+
 def json_string(raw: bytes, escape: Callable[[int], bool]) -> str:
     """A JSON string in which the encoder escaped what it liked."""
     out = ""
@@ -243,14 +261,16 @@ def caddy_meetings(draw: st.DrawFn) -> tuple[CompiledRule, bytes]:
 
 
 @settings(max_examples=400, deadline=None)
-@given(meetings(), st.sampled_from([logged, logged_all]))
-def test_needs_are_necessary_in_combined_logs(
-    meeting: tuple[CompiledRule, dict[str, Any]], quote: Callable[[bytes], bytes]
+@given(meetings(), st.sampled_from([logged, logged_all]), st.booleans())
+def test_needs_are_necessary(
+    meeting: tuple[CompiledRule, dict[str, Any]],
+    quote: Callable[[bytes], bytes],
+    split: bool,  # noqa: FBT001  drawn
 ) -> None:
     """A line that the rule counts fulfils the rule's needs, however it is spelled."""
     rule, request = meeting
-    line = combined_line(request, quote)
-    event = COMBINED.parse(line, ANCHOR)
+    line = (split_line if split else combined_line)(request, quote)
+    event = (SPLIT if split else COMBINED).parse(line, ANCHOR)
     assert isinstance(event, HttpRequest), line
     if rule.predicate(event):
         assert rule.need_holds(line), (rule.rule.where, line)

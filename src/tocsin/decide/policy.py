@@ -276,6 +276,10 @@ class Policy:
             for subject, end_ts in self.desired(now_ts).items()
         ]
 
+    def remembers(self, subject: str) -> bool:
+        """Whether the subject was ever banned, as far as is remembered."""
+        return self._history.get(subject) is not None
+
     def adopt(self, actual: Mapping[str, float | None], now_ts: float) -> list[Decision]:
         """Take over bans that the kernel holds and nobody remembers (the ledger was lost): subject to seconds left,
         None for good. Who is safe is left out, so that reconciling ends those.

@@ -15,17 +15,17 @@ So: lookups by raw bytes in dicts, no call per line in `_count_lines`, and no ob
 from __future__ import annotations
 
 from _blake2 import blake2b  # what hashlib hands out; hashlib itself loads OpenSSL, 4 MB of it
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
 import msgspec
 from msgspec import Struct
 
 from tocsin.detect.block import Block, Lines, OnFinding
-from tocsin.detect.evidence import EVIDENCE_LINES, EvidenceStore, Row, printable
-from tocsin.detect.scan import Pattern, Scanner, need_patterns
-from tocsin.detect.window import CROSSED, QUIET, Contributors, CountWindow, DistinctWindow, Pool
-from tocsin.model import AuthAttempt, Batch, Finding, HttpRequest, Other, Unparsed
+from tocsin.detect.evidence import EvidenceStore, Row, printable
+from tocsin.detect.plan import Plan, Tracker, make_plan
+from tocsin.detect.window import CROSSED, QUIET, CountWindow, Pool
+from tocsin.model import AuthAttempt, Batch, Finding, HttpRequest, Other, RawLine, Unparsed
 
 if TYPE_CHECKING:
     from tocsin.formats import Anchor, Format
@@ -38,7 +38,6 @@ MUTED_AT_MOST = 1 << 20
 
 NOBODY: frozenset[str] = frozenset()
 KEY_SEPARATOR = "\x1f"  # between the parts of a key of several fields; never part of one in a log
-EVENT_TYPES: Mapping[str, type] = {"http-request": HttpRequest, "auth": AuthAttempt}
 
 
 class Limits(Struct, frozen=True):
@@ -73,42 +72,6 @@ class Observer(Protocol):
 
     def note(self, request: HttpRequest, subject: str, *, matched: bool) -> None:
         """A request of a watched address, and whether a rule's condition fits it."""
-
-
-class Tracker:
-    """One rule at work: its window, and who contributed where its key is no address."""
-
-    def __init__(self, rule: CompiledRule, index: int, pool: Pool, lateness_s: float) -> None:
-        self.rule = rule
-        self.id = rule.rule.id
-        self.limit = rule.rule.limit
-        self.within_s = rule.rule.within_s
-        self.mask = 1 << index
-        self.event_type = EVENT_TYPES.get(rule.rule.on)
-        self.by_address = rule.rule.by in {("address",), ("network",)}
-        self.window: CountWindow | DistinctWindow
-        if rule.rule.distinct:
-            self.window = DistinctWindow(pool, self.limit, self.within_s, lateness_s)
-        else:
-            arm = max(1, self.limit - EVIDENCE_LINES + 1) if rule.skim else 1
-            self.window = CountWindow(pool, self.limit, self.within_s, lateness_s, arm)
-        self.contributors = None if self.by_address else Contributors(self.window)
-
-    def count(self, key: str, ts: float, event: HttpRequest | AuthAttempt) -> int:
-        """Count an event under its key: QUIET, ARMED or CROSSED."""
-        if isinstance(self.window, CountWindow):
-            return self.window.add(key, ts)
-        value = self.rule.distinct_value(event)
-        return QUIET if value is None else self.window.add(key, ts, value)
-
-
-class Plan(Struct, frozen=True):
-    """How the rules apply to one format."""
-
-    scanner: Scanner
-    trackers: dict[int, tuple[Tracker, ...]]  # by mask, filled as masks occur
-    flood: Tracker | None  # the one rule that counts lines by client alone, where the format can be skimmed
-    flood_mask: int
 
 
 class Engine:
@@ -186,6 +149,8 @@ class Engine:
         ts = self._place(event.ts, block.batch.arrival_ts)
         if ts is None:
             self.counts.late += 1
+        elif isinstance(event, RawLine):
+            self._give_raw(block, plan, start, end, event, ts, mask)
         else:
             self._give(block, plan, start, end, event, ts, mask)
 
@@ -199,7 +164,7 @@ class Engine:
             return
         who = self._meet(plan, address, ts)
         matched = stopped = False
-        for tracker in self._of_mask(plan, mask):
+        for tracker in plan.of_mask(mask):
             if type(event) is not tracker.event_type or not tracker.rule.predicate(event):
                 continue
             matched = matched or not tracker.rule.skim
@@ -213,6 +178,18 @@ class Engine:
             self.counts.stopped += 1
         elif self.observer and type(event) is HttpRequest and who in self.observer.watching:
             self.observer.note(event, who, matched=matched)
+
+    def _give_raw(self, block: Block, plan: Plan, start: int, end: int, line: RawLine, ts: float, mask: int) -> None:
+        """Give a line of an unknown format to the rules that look at lines."""
+        for tracker in plan.of_mask(mask):
+            address = tracker.rule.line_address(line.text)
+            if address is None:
+                continue
+            subject = tracker.rule.subject(address)
+            if ts < self.muted.get(subject, ts):
+                self.counts.stopped += 1
+            else:
+                self._hit(block, tracker, subject, None, ts, start, end)
 
     def _meet(self, plan: Plan, address: str, ts: float) -> str:
         """Tell the observer of a client that the flood rule has not seen lately; returns that rule's key for it."""
@@ -228,14 +205,14 @@ class Engine:
         block: Block,
         tracker: Tracker,
         subject: str,
-        event: HttpRequest | AuthAttempt,
+        event: HttpRequest | AuthAttempt | None,
         ts: float,
         start: int,
         end: int,
     ) -> None:
-        """A line that a rule counts."""
+        """A line that a rule counts (`event` None: a raw line, which is counted by its address alone)."""
         key = subject
-        if tracker.contributors is not None:
+        if tracker.contributors is not None and event is not None:
             keys = tracker.rule.keys(event)
             if keys is None:
                 return
@@ -382,30 +359,11 @@ class Engine:
         """How the rules apply to a format; made once for each."""
         known = self._plans.get(id(fmt))
         if known is None:
-            known = self._plans[id(fmt)] = (fmt, self._make_plan(fmt))
+            known = self._plans[id(fmt)] = (
+                fmt,
+                make_plan(self.trackers, fmt, prefilter=self.prefilter, fallback=self.fallback),
+            )
         return known[1]
-
-    def _make_plan(self, fmt: Format) -> Plan:
-        event_type = HttpRequest if fmt.kind == "access" else AuthAttempt
-        trackers = [tracker for tracker in self.trackers if tracker.event_type is event_type]
-        flood = next((t for t in trackers if t.rule.skim), None) if fmt.skim and self.prefilter else None
-        patterns: list[Pattern] = []
-        always = 0
-        for tracker in trackers:
-            if tracker is flood:
-                continue
-            needs = tracker.rule.needs if self.prefilter else None
-            if needs is None:
-                always |= tracker.mask
-            else:
-                patterns += need_patterns(min(needs, key=len), fmt, tracker.mask)
-        return Plan(Scanner(patterns, always, fallback=self.fallback), {}, flood, flood.mask if flood else 0)
-
-    def _of_mask(self, plan: Plan, mask: int) -> tuple[Tracker, ...]:
-        trackers = plan.trackers.get(mask)
-        if trackers is None:
-            trackers = plan.trackers[mask] = tuple(t for t in self.trackers if t.mask & mask)
-        return trackers
 
     # -- bans and restarts -------------------------------------------------------------------------------------------
 

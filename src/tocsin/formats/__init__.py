@@ -4,6 +4,7 @@ from tocsin.formats.access import AccessFormat, apache, combined, common, nginx,
 from tocsin.formats.addresses import Proxies, canonical
 from tocsin.formats.base import Anchor, Format, Skim
 from tocsin.formats.json_access import Caddy, JsonAccess, Traefik
+from tocsin.formats.raw import RawLines
 from tocsin.formats.sniff import Guess, best, by_name, sniff
 from tocsin.formats.syslog import Journal, Syslog
 
@@ -16,6 +17,7 @@ __all__ = [
     "Journal",
     "JsonAccess",
     "Proxies",
+    "RawLines",
     "Skim",
     "Syslog",
     "Traefik",

@@ -208,12 +208,13 @@ class Stamp:
         ts = _ts(parts, anchor)
         if ts is None:
             return None
+        # a leap second stands for the one before it: no measure of its minute
         if self._common and text[18:20] != "60":
             remember(self._minutes, text[:18] + text[20:], ts - int(text[18:20]))
         return remember(self.times, text, ts)
 
     def _within_minute(self, text: str) -> float | None:
-        """A common-log time of a minute already known: one second in sixty is read part by part (13 us), the rest not."""
+        """A common-log time of a known minute: one second in sixty is read part by part (13 us), the rest not."""
         minute_ts = self._minutes.get(text[:18] + text[20:])
         second = text[18:20]
         if minute_ts is None or not ("00" <= second <= "59" and second.isdecimal() and second.isascii()):

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import sqlite3
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -211,7 +212,7 @@ class Ledger:
 
     def _run(self) -> None:
         self._attempt()
-        prune_ts = self._clock()
+        prune_s = time.monotonic() + PRUNE_EVERY_S
         while True:
             stopping = self._stop.is_set()
             if stopping and self._written >= self._given:
@@ -225,9 +226,9 @@ class Ledger:
             worked = self._attempt()
             if stopping and not worked:
                 break
-            if worked and self._clock() - prune_ts >= PRUNE_EVERY_S:
-                prune_ts = self._clock()
+            if worked and time.monotonic() >= prune_s:
                 self._prune()
+                prune_s = time.monotonic() + PRUNE_EVERY_S
         if self._writer is not None:
             self._shut()
 

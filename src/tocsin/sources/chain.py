@@ -102,7 +102,7 @@ class Chain:
     def _order(self) -> None:
         """Oldest file first by what the directory says now: the inode number of a file of which nothing had been read
         may belong to a younger one by now."""
-        age = {s.identity: index for index, group in enumerate(generations(siblings_of(self.path))) for s in group}
+        age = self._ages()
         self.readers.sort(key=lambda reader: (reader is self.current, age.get(reader.identity, -1)))
 
     def _place(self, position: Checkpoint, now: float) -> None:
@@ -125,7 +125,7 @@ class Chain:
             return
         text = (
             f"the file that was being read (inode {position.ino}, read up to byte {position.offset:,}) is neither here "
-            "nor among its rotations and archives: what was written to it after that is lost"
+            "nor among its rotations and archives: if anything was written to it after that, it is lost"
         )
         self._keeper.tell(self.path, "lost", text, now)
 
@@ -177,10 +177,24 @@ class Chain:
             self.current = reader
             self.readers.append(reader)
         else:
-            at = len(self.readers) - (self.current is not None)
-            ids = [r.identity for r in self.readers]
-            self.readers.insert(ids.index(followed_by) if followed_by in ids else at, reader)
+            self.readers.insert(self._rank(reader.identity, followed_by), reader)
         self._keeper.watch(self, reader)
+
+    def _rank(self, identity: Identity, followed_by: Identity | None) -> int:
+        """Where a file belongs in the order of writing: before the first younger one, at the latest before the current."""
+        if not self.readers:
+            return 0
+        age = self._ages()
+        mine = age.get(identity, -1)
+        for index, reader in enumerate(self.readers):
+            if reader.identity == followed_by or reader is self.current or -1 < mine < age.get(reader.identity, -1):
+                return index
+        return len(self.readers)
+
+    def _ages(self) -> dict[Identity, int]:
+        """How young the rotations in the directory are: the larger, the younger."""
+        ranked = enumerate(generations(siblings_of(self.path)))
+        return {sibling.identity: index for index, group in ranked for sibling in group}
 
     def _open(self, path: str, identity: Identity) -> tuple[int, os.stat_result] | None:
         """The file at `path` if it still is the one that was looked at, and ours to read; OSError as from open."""
@@ -218,10 +232,15 @@ class Chain:
         return True
 
     def _open_next(self, now: float) -> bool:
-        """Open the oldest rotation that is unread and younger than all that was read; False where there is none."""
+        """Open the oldest rotation that is unread and younger than all that was read; False where there is none.
+
+        What may have happened to the current file comes first: its rest is older than what is found unread."""
+        if self.current is not None and self.current.confirmed and self.current.is_truncated():
+            self._truncated(self.current, now)
+            return True
         for _ in range(_TURNS):
-            positions = [*self._known, *self._unplaced, *(r.checkpoint() for r in self.readers if r.confirmed)]
-            unsettled = [r.peek() for r in self.readers if isinstance(r, PlainReader) and not r.confirmed]
+            positions = [*self._known, *self._unplaced, *(r.known_by() for r in self.readers if r.confirmed)]
+            unsettled = [r.peek() for r in self.readers if not r.confirmed]
             settled = frozenset(r.identity for r in self.readers if r.confirmed)
             unread = next_unread(self.path, positions, settled, unsettled, self._refuses, self._since_ns)
             if unread is None:

@@ -80,6 +80,14 @@ class Reader:
             self._cached = checkpoint_of(lines, *self.identity, self.mtime_ns, self._ladder)
         return self._cached
 
+    def peek(self) -> Checkpoint:
+        """A position by which copies of the file are known although nothing was handed out of it yet."""
+        return self.checkpoint()
+
+    def known_by(self) -> Checkpoint:
+        """The position that tells most of the file's content."""
+        return self.checkpoint() if self.lines.offset else self.peek()
+
     def close(self) -> None:
         os.close(self.fd)
 
@@ -121,7 +129,10 @@ class PlainReader(Reader):
         """A position behind the file's first whole lines, whatever was handed out: to compare copies and archives with.
 
         Not behind less: a few bytes, an address perhaps, do not make a file known."""
-        head = os.pread(self.fd, HEAD_BYTES, 0)
+        try:
+            head = os.pread(self.fd, HEAD_BYTES, 0)
+        except OSError:
+            return self.checkpoint()
         if len(head) < HEAD_BYTES:
             head = head[: head.rfind(b"\n") + 1]
         lines = Lines(self.lines.source, len(head), 0, head, head[-BEFORE_BYTES:])
@@ -131,6 +142,16 @@ class PlainReader(Reader):
         """Whether the file was modified since it was opened, or since the last call."""
         before, self.mtime_ns = self.mtime_ns, os.fstat(self.fd).st_mtime_ns
         return before != self.mtime_ns
+
+    def is_truncated(self) -> bool:
+        """Whether the file no longer holds what we read, as `take` would find (and as `take` tells, if it is unreadable)."""
+        mark = self.lines.mark()
+        head = self.lines.head[:_HEAD_CHECK_BYTES]
+        try:
+            tail = os.pread(self.fd, len(mark), self.lines.end - len(mark))
+            return tail != mark or os.pread(self.fd, len(head), 0) != head
+        except OSError:
+            return False
 
     def restart(self, lines: Lines) -> None:
         """Read on from another position of the same file."""

@@ -240,6 +240,8 @@ def test_skim_leaves_odd_lines_to_parse() -> None:
     row = (b"192.0.2.1", TIME.encode())
     assert form.skim(data, 0, len(data)) == [row, (b"", b""), (b"", b""), (b"", b""), (b"", b""), row]
     assert form.skim(data, 0, 0) == []
+    running_on = fine[:-2] + b"\n" + b'y"\n'
+    assert form.skim(running_on, 0, len(running_on)) == [(b"", b""), (b"", b"")]
 
 
 def test_request_patterns_are_for_hyperscan() -> None:

@@ -36,6 +36,14 @@ def test_patterns(pattern: str, text: str, ts: float | None) -> None:
     assert Stamp([time_piece(pattern)]).ts(text, ANCHOR) == ts
 
 
+def test_seconds_of_a_known_minute_are_those_of_an_unknown_one() -> None:
+    used = Stamp([time_piece(CLF)])
+    for second in ("60", "00", "59", "7 ", "xx", "60", "²1", "61", "34"):
+        text = f"31/Dec/2016:23:59:{second} +0000"
+        assert used.ts(text, ANCHOR) == Stamp([time_piece(CLF)]).ts(text, ANCHOR)
+    assert used.ts("31/Dec/2016:23:58:34 +0000", ANCHOR) == 1483228714.0
+
+
 @pytest.mark.parametrize(
     ("text", "now_ts", "year_ts"),
     [

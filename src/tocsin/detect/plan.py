@@ -1,0 +1,80 @@
+"""Rules at work: a tracker for each, and for each format the plan by which lines are found and shared out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from tocsin.detect.evidence import EVIDENCE_LINES
+from tocsin.detect.scan import Pattern, Scanner, need_patterns
+from tocsin.detect.window import QUIET, Contributors, CountWindow, DistinctWindow, Pool
+from tocsin.model import AuthAttempt, HttpRequest, RawLine
+
+if TYPE_CHECKING:
+    from tocsin.formats import Format
+    from tocsin.rules import CompiledRule
+
+EVENT_TYPES: Mapping[str, type] = {"http-request": HttpRequest, "auth": AuthAttempt, "line": RawLine}
+EVENT_OF_KIND: Mapping[str, type] = {"access": HttpRequest, "auth": AuthAttempt, "line": RawLine}
+
+
+class Tracker:
+    """One rule at work: its window, and who contributed where its key is no address."""
+
+    def __init__(self, rule: CompiledRule, index: int, pool: Pool, lateness_s: float) -> None:
+        self.rule = rule
+        self.id = rule.rule.id
+        self.limit = rule.rule.limit
+        self.within_s = rule.rule.within_s
+        self.mask = 1 << index
+        self.event_type = EVENT_TYPES.get(rule.rule.on)
+        self.by_address = rule.rule.by in {("address",), ("network",)}
+        self.window: CountWindow | DistinctWindow
+        if rule.rule.distinct:
+            self.window = DistinctWindow(pool, self.limit, self.within_s, lateness_s)
+        else:
+            arm = max(1, self.limit - EVIDENCE_LINES + 1) if rule.skim else 1
+            self.window = CountWindow(pool, self.limit, self.within_s, lateness_s, arm)
+        self.contributors = None if self.by_address else Contributors(self.window)
+
+    def count(self, key: str, ts: float, event: HttpRequest | AuthAttempt | None) -> int:
+        """Count an event under its key: QUIET, ARMED or CROSSED."""
+        if isinstance(self.window, CountWindow):
+            return self.window.add(key, ts)
+        value = None if event is None else self.rule.distinct_value(event)
+        return QUIET if value is None else self.window.add(key, ts, value)
+
+
+class Plan:
+    """How the rules apply to one format. `flood`: the rule that counts lines by client alone, where that is possible."""
+
+    def __init__(self, scanner: Scanner, trackers: Sequence[Tracker], flood: Tracker | None) -> None:
+        self.scanner = scanner
+        self.flood = flood
+        self.flood_mask = flood.mask if flood else 0
+        self._trackers = trackers
+        self._by_mask: dict[int, tuple[Tracker, ...]] = {}
+
+    def of_mask(self, mask: int) -> tuple[Tracker, ...]:
+        """The trackers of a mask, in the rules' order."""
+        known = self._by_mask.get(mask)
+        if known is None:
+            known = self._by_mask[mask] = tuple(tracker for tracker in self._trackers if tracker.mask & mask)
+        return known
+
+
+def make_plan(all_trackers: Sequence[Tracker], fmt: Format, *, prefilter: bool, fallback: bool) -> Plan:
+    """How the rules apply to a format. Without `prefilter` every line is a candidate for every rule."""
+    trackers = [tracker for tracker in all_trackers if tracker.event_type is EVENT_OF_KIND[fmt.kind]]
+    flood = next((t for t in trackers if t.rule.skim), None) if fmt.skim and prefilter else None
+    patterns: list[Pattern] = []
+    always = 0
+    for tracker in trackers:
+        if tracker is flood:
+            continue
+        needs = tracker.rule.needs if prefilter else None
+        if needs is None:
+            always |= tracker.mask
+        else:
+            patterns += need_patterns(min(needs, key=len), fmt, tracker.mask)
+    return Plan(Scanner(patterns, always, fallback=fallback), trackers, flood)
