@@ -14,6 +14,7 @@ import ctypes
 import gc
 import math
 import os
+import select
 import selectors
 import signal
 import socket
@@ -123,10 +124,11 @@ class Watcher:
             policy_settings(config, observe=self.observe),
             self.allow,
             breaker=self.breaker,
-            history=saved.history,
+            history=None,
             active=saved.active,
             starts=saved.starts,
         )
+        self._history = saved.history
         self.pipeline = self._make_pipeline(rules)
         if saved.state is not None:
             self._take_up(saved.state)
@@ -255,10 +257,11 @@ class Watcher:
         register(_signal_pipe(self._on_signal), read, self._drain_signals)
         if self.enforcing.enforcer is not None:
             register(self.enforcing.enforcer.fileno(), read, self.enforcing.receive)
+        self.enforcing.read_now()
+        self._remember()
         gc.collect()
         gc.freeze()
         gc.disable()  # a full collection over 500,000 keys takes 50 ms; what little cycles there are wait for an hour
-        self.enforcing.read_now()
         while not self.stopping:
             self._wait_for_enforcer_writes()
             for key, _ in self.selector.select(self._timeout_s()):
@@ -266,6 +269,15 @@ class Watcher:
             self._tick()
             server.drop_silent(time.monotonic())
         self.stop()
+
+    def _remember(self) -> None:
+        """Take in who was banned before; between the steps the bans in force are on their way to the kernel."""
+        enforcer = self.enforcing.enforcer
+        for _ in self.policy.remember(self._history):
+            if enforcer is not None:
+                self.enforcing.flush()
+                if select.select([enforcer], [], [], 0)[0]:
+                    self.enforcing.receive()
 
     def stop(self) -> None:
         """Save where we stand and let go."""
@@ -299,8 +311,9 @@ class Watcher:
         return min((ts for source in self.inputs if (ts := source.deadline_ts()) is not None), default=math.inf)
 
     def _tick(self) -> None:
+        due_ts = self._logs_due_ts()  # asked first: what is due at once is due as of then
         now_s, now_ts = time.monotonic(), time.time()
-        if now_ts >= self._logs_due_ts():
+        if now_ts >= due_ts:
             self._read_logs()
         for source in self.inputs:
             for notice in source.notices():

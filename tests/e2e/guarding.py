@@ -31,7 +31,12 @@ def stamp(ts: float) -> str:
 
 
 def request_line(
-    client: str, request: str = "POST /xmlrpc.php HTTP/1.0", *, status: int = 200, agent: str = "-", ts: float | None = None
+    client: str,
+    request: str = "POST /xmlrpc.php HTTP/1.0",
+    *,
+    status: int = 200,
+    agent: str = "-",
+    ts: float | None = None,
 ) -> str:
     """A line of a combined log, stamped now."""
     return f'{client} - - [{stamp(ts or time.time())}] "{request}" {status} 820 "-" "{agent}"\n'
@@ -167,7 +172,9 @@ class Guard:
     def tell(self, *words: str, code: int = 0) -> str:
         """Run `tocsin WORDS` beside it; its output. AssertionError where it leaves with another code."""
         done = self.run_cli(*words)
-        assert done.returncode == code, f"tocsin {' '.join(words)} left with {done.returncode}:\n{done.stdout}{done.stderr}"
+        assert done.returncode == code, (
+            f"tocsin {' '.join(words)} left with {done.returncode}:\n{done.stdout}{done.stderr}"
+        )
         return done.stdout
 
     def run_cli(self, *words: str) -> subprocess.CompletedProcess[str]:

@@ -206,7 +206,7 @@ def test_no_text_in_a_request_is_too_strange(target: str, referer: str) -> None:
     visitors = Visitors()
     for method in ("GET", "POST", None):
         visitors.note(HttpRequest(T0, "192.0.2.7", method, target, target, status=200, referer=referer))
-    assert visitors.watching == {"192.0.2.7"}
+    assert list(visitors.watching) == ["192.0.2.7"]
     assert math.isfinite(visitors.now_ts)
 
 

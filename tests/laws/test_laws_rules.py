@@ -265,7 +265,7 @@ def caddy_meetings(draw: st.DrawFn) -> tuple[CompiledRule, bytes]:
 def test_needs_are_necessary(
     meeting: tuple[CompiledRule, dict[str, Any]],
     quote: Callable[[bytes], bytes],
-    split: bool,  # noqa: FBT001  drawn
+    split: bool,
 ) -> None:
     """A line that the rule counts fulfils the rule's needs, however it is spelled."""
     rule, request = meeting

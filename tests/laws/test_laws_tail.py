@@ -8,6 +8,7 @@ the order in which it was written.
 from __future__ import annotations
 
 import gzip
+import os
 import shutil
 import tempfile
 from pathlib import Path
@@ -139,15 +140,21 @@ class FollowedLog(RuleBasedStateMachine):
         packed = path.with_name(path.name + ".gz")
         with path.open("rb") as source, gzip.open(packed, "wb", compresslevel=1) as target:
             shutil.copyfileobj(source, target)
+        stamp = path.stat().st_mtime_ns  # gzip, xz, zstd and logrotate keep it
+        os.utime(packed, ns=(stamp, stamp))
         path.unlink()
         self.rotated[index] = (packed, written)
 
     @precondition(lambda self: bool(self.rotated))
     @rule()
     def delete_oldest_read(self) -> None:
+        """As a rotation does, but never the very file at which the reader stopped: where that is gone too, only
+        modification times tell what is unread, and those of two files written within a tick are equal."""
         path, written = self.rotated[-1]
         kept = set(self.out[: self.saved[1]])
-        if kept.issuperset(written.lines) and not (self.lingering is not None and self.lingering[1] is written):
+        lingers = self.lingering is not None and self.lingering[1] is written
+        begun = any(kept.intersection(w.lines) for w in [self.current, *(w for _, w in self.rotated[:-1])])
+        if kept.issuperset(written.lines) and begun and not lingers:
             path.unlink()
             self.rotated.pop()
 

@@ -12,7 +12,7 @@ What is in force is bounded: beyond `max_active` bans the ones that end first ma
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 
 import msgspec
 from msgspec import UNSET, Struct, UnsetType
@@ -27,6 +27,7 @@ from tocsin.model import Decision, Finding
 
 HELD_ROWS = 50_000
 DOUBLINGS_MAX = 40
+REMEMBERED_A_STEP = 1000
 EXTEND_BY = 0.1  # the part of a new ban by which it must outlast the one in force: no decision for every late line
 
 
@@ -59,7 +60,7 @@ class Policy:
     """Turns findings into decisions and keeps what is in force.
 
     `history` are rows (subject, number of bans, last end), `active` the bans in force and `starts` when those of them
-    began that are for good, all from the ledger. After each call, `take_lifts` and `take_notices` hand out what the
+    began that are for good, all from the ledger. `history` None: `remember` is called before the first finding. After each call, `take_lifts` and `take_notices` hand out what the
     call caused besides its answer.
     """
 
@@ -69,7 +70,7 @@ class Policy:
         allow: AllowList,
         *,
         breaker: Breaker | None = None,
-        history: Iterable[tuple[str, int, float]] = (),
+        history: Iterable[tuple[str, int, float]] | None = (),
         active: Mapping[str, float | None] | None = None,
         starts: Mapping[str, float] | None = None,
     ) -> None:
@@ -81,14 +82,25 @@ class Policy:
         self._history = History(settings.max_history)
         self._starts = dict(starts or {})  # of the bans for good, whose ids need it
         self._lifts: list[Decision] = []
-        for subject, count, last_end_ts in history:
-            self._history.put(subject, count, last_end_ts)
+        self._left_out: list[str] = []  # fewer fit than before: whoever is left out can be banned again
         for subject, end_ts in (active or {}).items():
-            gone = self._active.put(subject, end_ts, -math.inf)
+            self._left_out += (left_out for left_out, _ in self._active.put(subject, end_ts, -math.inf))
+        if history is not None:
+            for _ in self.remember(history):
+                pass
+
+    def remember(self, history: Iterable[tuple[str, int, float]]) -> Iterator[None]:
+        """Take in who was banned before, in steps of a few milliseconds: 500,000 rows take seconds."""
+        for number, (subject, count, last_end_ts) in enumerate(history, 1):
+            self._history.put(subject, count, last_end_ts)
+            if number % REMEMBERED_A_STEP == 0:
+                yield
+        for subject, end_ts in self._active.ends.items():
             if self._history.get(subject) is None:
                 self._history.put(subject, 1, math.inf if end_ts is None else end_ts)
-            for left_out, _ in gone:  # fewer fit than before: whoever is left out can be banned again
-                self._history.put(left_out, 0, -math.inf)
+        for left_out in self._left_out:
+            self._history.put(left_out, 0, -math.inf)
+        self._left_out = []
 
     # -- findings ----------------------------------------------------------------------------------------------------
 

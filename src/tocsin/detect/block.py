@@ -45,20 +45,17 @@ class Block:
 
 
 class Lines:
-    """Where the i-th line of a piece of a block stands, found only when asked."""
+    """Where the i-th line of a block from a position on stands, found only when asked."""
 
-    __slots__ = ("_data", "_starts", "first", "last")
+    __slots__ = ("_data", "_starts")
 
-    def __init__(self, data: bytes, first: int, last: int) -> None:
+    def __init__(self, data: bytes, first: int) -> None:
         self._data = data
-        self._starts: list[int] = []
-        self.first = first
-        self.last = last
+        self._starts = [first]
 
     def span(self, i: int) -> tuple[int, int]:
         """Start and end (without its newline) of line `i`. Asked in order, so that the piece is walked once."""
-        starts = self._starts or [self.first]
-        self._starts = starts
+        starts = self._starts
         while len(starts) <= i + 1:
             starts.append(self._data.find(b"\n", starts[-1]) + 1)
         return starts[i], starts[i + 1] - 1

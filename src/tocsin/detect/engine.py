@@ -14,8 +14,9 @@ So: lookups by raw bytes in dicts, no call per line in `_count_lines`, and no ob
 
 from __future__ import annotations
 
+import math
 from _blake2 import blake2b  # what hashlib hands out; hashlib itself loads OpenSSL, 4 MB of it
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
 import msgspec
@@ -34,10 +35,11 @@ if TYPE_CHECKING:
 SAMPLES = 5  # unparsed lines kept for showing
 SPOT_CHECK_BYTES = 1 << 16  # where only candidates are parsed, one line in so many bytes is looked at all the same
 CLIENTS_CACHED = 1 << 15
+STAMPS_CACHED = 1 << 12
 MUTED_AT_MOST = 1 << 20
 
-NOBODY: frozenset[str] = frozenset()
-KEY_SEPARATOR = "\x1f"  # between the parts of a key of several fields; never part of one in a log
+NOBODY: Mapping[str, object] = {}
+KEY_CHARS = 64
 
 
 class Limits(Struct, frozen=True):
@@ -63,9 +65,13 @@ class Counts(Struct):
 
 
 class Observer(Protocol):
-    """Whoever wants to see whole requests of some addresses (the breaker learns what visitors are from them)."""
+    """Whoever wants to see whole requests of some addresses (the breaker learns what visitors are from them).
 
-    watching: set[str]
+    `watching` holds those addresses; before `open_ts` there is no use in telling of more.
+    """
+
+    watching: Mapping[str, object]
+    open_ts: float
 
     def meet(self, subject: str, ts: float) -> None:
         """An address not seen lately; `watching` says whether its requests are wanted."""
@@ -100,6 +106,7 @@ class Engine:
         self._rotate_ts = float("-inf")
         self._plans: dict[int, tuple[Format, Plan]] = {}
         self._clients: dict[bytes, str] = {}
+        self._stamps: dict[bytes, float] = {}
 
     def step(self, batch: Batch, fmt: Format, anchor: Anchor, on_finding: OnFinding) -> None:
         """Take a block of whole lines of one source. `on_finding` is called in the order of the crossing lines."""
@@ -196,7 +203,7 @@ class Engine:
         if not (self.observer and plan.flood):
             return ""
         who = plan.flood.rule.subject(address)
-        if who not in plan.flood.window.young:
+        if ts >= self.observer.open_ts and who not in plan.flood.window.young:
             self.observer.meet(who, ts)
         return who
 
@@ -216,7 +223,7 @@ class Engine:
             keys = tracker.rule.keys(event)
             if keys is None:
                 return
-            key = KEY_SEPARATOR.join(keys)
+            key = bounded_key(keys)
             tracker.contributors.add(key, subject, ts)
         level = tracker.count(key, ts, event)
         if level == QUIET:
@@ -245,42 +252,62 @@ class Engine:
 
     # -- counting every line -----------------------------------------------------------------------------------------
 
-    def _count_lines(self, block: Block, plan: Plan, flood: Tracker, first: int, last: int) -> None:
-        """Count the lines between two positions for the flood rule, without parsing them."""
+    def _count_lines(  # noqa: C901  one loop, as the profile wants it
+        self, block: Block, plan: Plan, flood: Tracker, first: int, last: int
+    ) -> None:
+        """Count the lines between two positions for the flood rule, without parsing them.
+
+        Written out where a call a line would cost as much as the work: stamps and clients are looked up by their bytes,
+        and the first, the second and the common next event of an address are put into the window's dicts right here.
+        """
         skim = block.format.skim
-        assert skim is not None  # noqa: S101  a plan has a flood tracker only where the format can be skimmed
         window = flood.window
+        assert skim is not None  # noqa: S101  a plan has a flood tracker only where the format can be skimmed
         assert isinstance(window, CountWindow)  # noqa: S101  a flood rule counts
-        clients, muted, observer = self._clients, self.muted, self.observer
-        hot, near = window.hot, window.arm - 1
-        watching = observer.watching if observer else NOBODY
-        lines = Lines(block.data, first, last)
-        last_stamp, ts = b"", 0.0
-        counted = stopped = 0
-        for i, (client, stamp) in enumerate(skim(block.data, first, last)):
+        clients, muted, hot, near = self._clients, self.muted, window.hot, window.arm - 1
+        stamps = self._stamps if block.batch.arrival_ts is None else {}
+        observer = self.observer
+        watching, open_ts = (observer.watching, observer.open_ts) if observer else (NOBODY, math.inf)
+        lines = Lines(block.data, first)
+        last_stamp, ts, now_ts, floor_ts = b"", 0.0, self.now_ts, self.now_ts - self.limits.lateness_s
+        slow = 0
+        rows = skim(block.data, first, last)
+        for i, (client, stamp) in enumerate(rows):
             if stamp != last_stamp:
-                stamp_ts = block.format.time_ts(stamp, block.anchor) if stamp else None
-                placed = None if stamp_ts is None else self._place(stamp_ts, block.batch.arrival_ts)
-                last_stamp = b"" if placed is None else stamp
-                ts = placed or 0.0
+                known_ts = stamps.get(stamp)
+                if known_ts is not None and floor_ts <= known_ts <= now_ts:
+                    last_stamp, ts = stamp, known_ts
+                else:
+                    placed = self._place_stamp(block, stamp)
+                    last_stamp, ts = (b"", 0.0) if placed is None else (stamp, placed)
+                    now_ts, floor_ts = self.now_ts, self.now_ts - self.limits.lateness_s
             times = hot.get(client)
             if times is not None and ts >= times[-1] and len(times) < near:
                 times.append(ts)  # the common end: an address at work, far from the limit
-                counted += 1
                 continue
             key = clients.get(client) or self._client(block, flood, client)
             if not key or not last_stamp:  # does not fit, or too late: the slow way counts it as what it is
+                slow += 1
                 self._take_line(block, plan, *lines.span(i), flood.mask)
                 continue
             if muted and ts < muted.get(key, ts):
-                stopped += 1
+                self.counts.stopped += 1
                 continue
-            if observer and key not in window.young:
+            value = window.young.get(key)
+            if observer and value is None and ts >= open_ts:
                 observer.meet(key, ts)
+                open_ts = observer.open_ts
             if key in watching:
+                slow += 1
                 self._take_line(block, plan, *lines.span(i), flood.mask)
                 continue
-            counted += 1
+            if near > 1:
+                if value is None and key not in window.old:
+                    window.begin(key, ts)
+                    continue
+                if type(value) is float and ts >= value:
+                    window.young[key] = hot[client] = [value, ts]
+                    continue
             level = window.add(key, ts)
             value = window.young.get(key)
             if type(value) is list:
@@ -291,8 +318,18 @@ class Engine:
                 self.evidence.add(slot, block.row(start, end))
                 if level == CROSSED:
                     self._emit(block, flood, slot, key, ts, None)
-        self.counts.parsed += counted + stopped
-        self.counts.stopped += stopped
+        self.counts.parsed += len(rows) - slow
+
+    def _place_stamp(self, block: Block, stamp: bytes) -> float | None:
+        """Event time of a stamp as skimmed, remembered where no arrival bounds it. None: it is none, or too late."""
+        stamp_ts = block.format.time_ts(stamp, block.anchor) if stamp else None
+        if stamp_ts is None:
+            return None
+        if block.batch.arrival_ts is None:
+            if len(self._stamps) >= STAMPS_CACHED:
+                self._stamps.clear()
+            self._stamps[stamp] = stamp_ts
+        return self._place(stamp_ts, block.batch.arrival_ts)
 
     def _client(self, block: Block, flood: Tracker, raw: bytes) -> str:
         """The flood rule's key of a client as logged, remembered; empty where it is no address."""
@@ -408,3 +445,11 @@ class Engine:
         for slot, rows in evidence:
             for row in rows:
                 self.evidence.add(slot, row)
+
+
+def bounded_key(parts: Sequence[str]) -> str:
+    """One text for a key of one or several fields. What clients write may be long: then a digest stands for it."""
+    key = "\x1f".join(parts)
+    if len(key) <= KEY_CHARS:
+        return key
+    return blake2b(key.encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()

@@ -46,7 +46,7 @@ class Tracker:
 
 
 class Plan:
-    """How the rules apply to one format. `flood`: the rule that counts lines by client alone, where that is possible."""
+    """How the rules apply to one format. `flood`: the rule that counts by client alone, where that is possible."""
 
     def __init__(self, scanner: Scanner, trackers: Sequence[Tracker], flood: Tracker | None) -> None:
         self.scanner = scanner

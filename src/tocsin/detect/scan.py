@@ -28,7 +28,9 @@ Candidates = list[tuple[int, int]]
 
 
 class Pattern(Struct, frozen=True):
-    """A regex that Hyperscan and `re` read alike (no look-around, never across a newline), and whom it concerns."""
+    """A regex that Hyperscan and `re` read alike (no look-around, never over a newline; `^` and `$` are of lines), and
+    whom it concerns.
+    """
 
     regex: bytes
     mask: int
@@ -50,6 +52,8 @@ def need_patterns(needs: frozenset[Need], fmt: Format, mask: int) -> list[Patter
     patterns = []
     for need in needs:
         regex = re.escape(need.literal.encode())
+        if need.field == "status":
+            regex = b"(?:^|[^0-9])" + regex + b"(?:[^0-9\\n]|$)"
         if need.field in _IN_REQUEST and need.method and not need.ignore_case and not fmt.json_escapes:
             regex = fmt.request_pattern(need.method, need.literal) or regex
         patterns.append(Pattern(regex, mask, need.ignore_case))
@@ -107,7 +111,10 @@ def _hyperscan_ends(regexes: Sequence[tuple[bytes, bool]]) -> Callable[[bytes], 
         expressions=[regex for regex, _ in regexes],
         ids=list(range(len(regexes))),
         elements=len(regexes),
-        flags=[hyperscan.HS_FLAG_CASELESS if ignore_case else 0 for _, ignore_case in regexes],
+        flags=[
+            hyperscan.HS_FLAG_MULTILINE | (hyperscan.HS_FLAG_CASELESS if ignore_case else 0)
+            for _, ignore_case in regexes
+        ],
     )
 
     def ends(data: bytes) -> Iterator[tuple[int, int]]:
@@ -123,7 +130,9 @@ def _hyperscan_ends(regexes: Sequence[tuple[bytes, bool]]) -> Callable[[bytes], 
 
 
 def _python_ends(regexes: Sequence[tuple[bytes, bool]]) -> Callable[[bytes], Iterator[tuple[int, int]]]:
-    compiled = [re.compile(regex, re.IGNORECASE if ignore_case else 0) for regex, ignore_case in regexes]
+    compiled = [
+        re.compile(regex, re.MULTILINE | (re.IGNORECASE if ignore_case else 0)) for regex, ignore_case in regexes
+    ]
 
     def ends(data: bytes) -> Iterator[tuple[int, int]]:
         hits = [(match.end(), i) for i, regex in enumerate(compiled) for match in regex.finditer(data)]

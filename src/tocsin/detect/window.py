@@ -124,6 +124,14 @@ class CountWindow(Window):
             window[key] = value
         return self._extend(key, value, ts)
 
+    def begin(self, key: str, ts: float) -> None:
+        """The first event of a key that is in neither generation, where `limit` and `arm` are above one."""
+        self.young[key] = ts
+        pool = self.pool
+        pool.young += 1
+        if pool.young > pool.capacity:
+            pool.make_room()
+
     def _extend(self, key: str, times: list[float], ts: float) -> int:
         limit, within_s = self.limit, self.within_s
         if ts >= times[-1]:

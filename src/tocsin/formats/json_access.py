@@ -1,11 +1,13 @@
 """Access logs of JSON objects, one a line: Caddy, Traefik, and any other by its well-known key names.
 
 Servers write one key of a kind, so that nothing a client sends can come up as a second one: headers sit in an object of
-their own (Caddy) or under a prefix (Traefik).
+their own (Caddy) or under a prefix (Traefik). Where a log was configured without JSON's escapes (nginx `escape=none`) a
+client can write a second one: a line that names its client twice is Unparsed.
 """
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterable
 from typing import Any, Generic, TypeVar
@@ -48,12 +50,43 @@ def decode_json(decoder: msgspec.json.Decoder[_Row], line: bytes) -> _Row | None
         return None
 
 
+_ESCAPED_KEY = re.compile(rb"\\u00[4-7]").search
+
+
+class _TwiceError(Exception):
+    """A key stands twice in one object."""
+
+
+class _Once:
+    """Keys that may stand but once in an object."""
+
+    def __init__(self, keys: Iterable[str]) -> None:
+        self._keys = frozenset(keys)
+        self._quoted = tuple(f'"{key}"'.encode() for key in keys)
+
+    def holds(self, line: bytes) -> bool:
+        """Whether it is so in a JSON line. Only a line in which it might not be so is read again."""
+        if not any(line.count(key) > 1 for key in self._quoted) and not _ESCAPED_KEY(line):
+            return True
+        try:
+            json.loads(line.decode("utf-8", "surrogateescape"), object_pairs_hook=self._look)
+        except (ValueError, RecursionError, _TwiceError):
+            return False
+        return True
+
+    def _look(self, pairs: list[tuple[str, object]]) -> None:
+        named = [key for key, _ in pairs if key in self._keys]
+        if len(named) > len(set(named)):
+            raise _TwiceError
+
+
 class _JsonFormat(Generic[_Row]):
     """What the JSON formats share: no bulk reading, literals that JSON may escape."""
 
     kind = "access"
     name = ""
     expected = ""
+    once = _Once(())
     json_escapes = True
     percent_pattern = b"%[2-7]"
 
@@ -68,6 +101,10 @@ class _JsonFormat(Generic[_Row]):
         if row is None:
             cut = line[:1] == b"{" and not line.rstrip().endswith(b"}")
             return Unparsed(f"{'cut off' if cut else f'does not fit {self.name}'}: expected {self.expected}")
+        if not self.once.holds(line):
+            return Unparsed(
+                f"does not fit {self.name}: it names its client twice, as if a client had written a part of it"
+            )
         return self._event(row, anchor)
 
     def _event(self, row: _Row, anchor: Anchor) -> Event:
@@ -148,6 +185,7 @@ class Caddy(_JsonFormat[CaddyEntry]):
 
     name = "caddy"
     expected = 'a JSON object with "ts", "logger" and "request"'
+    once = _Once(("request", "remote_ip", "remote_addr", "client_ip", "headers"))
 
     def __init__(self, proxies: Proxies = _NO_PROXIES) -> None:
         super().__init__(CaddyEntry, proxies)
@@ -235,6 +273,7 @@ class Traefik(_JsonFormat[TraefikRow]):
 
     name = "traefik"
     expected = 'a JSON object with "RequestMethod", "RequestPath" and "StartUTC" or "time"'
+    once = _Once(("ClientAddr", "ClientHost", "request_X-Forwarded-For"))
 
     def __init__(self, proxies: Proxies = _NO_PROXIES) -> None:
         super().__init__(TraefikRow, proxies)
@@ -291,6 +330,7 @@ class JsonAccess(_JsonFormat[dict[str, Any]]):
 
     name = "json"
     expected = "a JSON object with a time, and a request, its target or its status, under well-known keys"
+    once = _Once((*_KEYS["client"], *_KEYS["x_forwarded_for"], *_KEYS["forwarded"]))
 
     def __init__(self, proxies: Proxies = _NO_PROXIES) -> None:
         super().__init__(dict[str, Any], proxies)

@@ -213,16 +213,13 @@ class Reader:
             ) from error
         if not os.access(self.path, os.R_OK):
             raise LedgerError(f"the ledger {self.path} may not be read by this user: try again with sudo", 77)
-        connection = self._connect("mode=ro")
         try:
-            applied = applied_migrations(connection)
+            connection, applied = self._connect("mode=ro")
         except sqlite3.OperationalError:
             # A log-ahead file that nobody has open can be read only by who may write beside it, or as it stands.
-            connection.close()
             if self.path.with_name(self.path.name + "-wal").exists():
                 raise
-            connection = self._connect("mode=ro&immutable=1")
-            applied = applied_migrations(connection)
+            connection, applied = self._connect("mode=ro&immutable=1")
         if applied != [migration.__name__ for migration in MIGRATIONS]:
             connection.close()
             raise LedgerError(
@@ -232,9 +229,14 @@ class Reader:
             )
         return connection
 
-    def _connect(self, options: str) -> sqlite3.Connection:
+    def _connect(self, options: str) -> tuple[sqlite3.Connection, list[str]]:
         uri = f"file:{quote(str(self.path.absolute()))}?{options}"
-        return sqlite3.connect(uri, uri=True, timeout=BUSY_TIMEOUT_S, isolation_level=None)
+        connection = sqlite3.connect(uri, uri=True, timeout=BUSY_TIMEOUT_S, isolation_level=None)
+        try:
+            return connection, applied_migrations(connection)
+        except sqlite3.Error:
+            connection.close()
+            raise
 
 
 def _finding(row: tuple[Any, ...]) -> Finding:

@@ -209,7 +209,7 @@ class Chain:
             return None
         return fd, status
 
-    def _open_found(self, found: Found, position: Checkpoint, now: float) -> bool:
+    def _open_found(self, found: Found, position: Checkpoint, now: float, followed_by: Identity | None = None) -> bool:
         try:
             opened = self._open(found.path, found.identity)
         except OSError:
@@ -218,7 +218,8 @@ class Chain:
             return False
         fd, status = opened
         if found.packing:
-            self._add(PackedReader(found.path, fd, status, found.packing, position, self.path, now))
+            packed = PackedReader(found.path, fd, status, found.packing, position, self.path, now)
+            self._add(packed, followed_by)
             return True
         same = found.identity == (position.dev, position.ino)
         role: Role = "current" if found.path == self.path else "leaving" if same else "copy"
@@ -228,16 +229,17 @@ class Chain:
         reader = PlainReader(found.path, fd, status, lines, role, now)
         reader.mtime_ns = position.mtime_ns or reader.mtime_ns
         reader.own = same
-        self._add(reader)
+        self._add(reader, followed_by)
         return True
 
     def _open_next(self, now: float) -> bool:
         """Open the oldest rotation that is unread and younger than all that was read; False where there is none.
 
-        What may have happened to the current file comes first: its rest is older than what is found unread."""
-        if self.current is not None and self.current.confirmed and self.current.is_truncated():
-            self._truncated(self.current, now)
-            return True
+        What happened to the open files comes first: the rest of one that was truncated is older than what is unread."""
+        for reader in self.readers:
+            if reader.confirmed and reader.is_truncated():
+                self._truncated(reader, now)
+                return True
         for _ in range(_TURNS):
             positions = [*self._known, *self._unplaced, *(r.known_by() for r in self.readers if r.confirmed)]
             unsettled = [r.peek() for r in self.readers if not r.confirmed]
@@ -381,10 +383,12 @@ class Chain:
         self._copytruncated = True
         self._behind = True
         found = locate(self.path, position) if position.offset else None
-        opened = found is not None and found.relation == "same" and self._open_found(found, position, now)
+        opened = (
+            found is not None and found.relation == "same" and self._open_found(found, position, now, reader.identity)
+        )
         if not opened:
             self._remember(position)
-        if not isinstance(reader, PlainReader) or reader is not self.current:
+        if not isinstance(reader, PlainReader) or reader.role == "copy":
             self._drop(reader)
             return
         held_bytes = len(reader.lines.rest)

@@ -84,6 +84,10 @@ class Reader:
         """A position by which copies of the file are known although nothing was handed out of it yet."""
         return self.checkpoint()
 
+    def is_truncated(self) -> bool:
+        """Whether the file no longer holds what we read, as `take` would find."""
+        return False
+
     def known_by(self) -> Checkpoint:
         """The position that tells most of the file's content."""
         return self.checkpoint() if self.lines.offset else self.peek()
