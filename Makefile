@@ -39,7 +39,7 @@ format: setup
 	.venv/bin/ruff format -q src tests bench demo
 
 demo: setup
-	@$(PY) demo/run.py
+	@$(PY) demo/play.py
 
 bench: setup
 	$(PY) bench/run.py

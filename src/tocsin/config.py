@@ -138,8 +138,8 @@ SECTIONS: dict[str, tuple[type[Struct], tuple[Key, ...]]] = {
     "breaker": (
         Breaker,
         (
-            Key("min_visitors", "min_visitors", number(1, 1_000_000), "3"),
-            Key("share", "share", ratio(0, 1), "0.05"),
+            Key("min_visitors", "min_visitors", number(1, 1_000_000), "5"),
+            Key("share", "share", ratio(0, 1), "0.1"),
             Key("within", "within_s", span(1, 31 * _DAY_S), '"1h"'),
             Key("calm", "calm_s", span(1, 365 * _DAY_S), '"1d"'),
         ),

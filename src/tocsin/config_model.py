@@ -84,8 +84,8 @@ class Bans(Struct, frozen=True):
 class Breaker(Struct, frozen=True):
     """`[breaker]`: when a rule that hits visitors stops banning, and for how long it must be calm to go on."""
 
-    min_visitors: int = 3
-    share: float = 0.05
+    min_visitors: int = 5
+    share: float = 0.1
     within_s: float = 3600.0
     calm_s: float = _DAY_S
 

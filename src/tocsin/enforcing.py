@@ -152,6 +152,9 @@ class Enforcing:
     def _on_actual(self, actual: InForce) -> None:
         self._reading = None
         now_ts = time.time()
+        if self.policy.remembering and actual.end_ts.keys() - self.policy.desired(now_ts).keys():
+            self._read_due_s = time.monotonic()  # whether to adopt or to end those, only the history can tell
+            return
         if actual.error:
             self.error = actual.error
             self.say("failed", f"the firewall cannot be read: {actual.error}")

@@ -215,7 +215,7 @@ JSON_TWICE = tuple(
 {"ClientAddr":"203.0.113.7:1","RequestMethod":"GET","RequestPath":"/","time":"2016-06-20T15:17:34Z","ClientAddr":"192.0.2.99:1"}
 {"time":"2016-06-20T15:17:34Z","remote_addr":"203.0.113.7","status":200,"ua":"x","remote_addr":"192.0.2.99"}
 {"time":"2016-06-20T15:17:34Z","remote_addr":"203.0.113.7","status":200,"ua":"x","remote\u005faddr":"192.0.2.99"}
-""".strip().split("\n")  # noqa: E501  lines of a log
+""".strip().split("\n")
 )
 
 

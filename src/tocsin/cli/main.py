@@ -20,7 +20,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         _run(given)
     except SystemExit as end:
-        # typer leaves with 2 for every mistake in the arguments, where sysexits.h has 64
+        # typer leaves with 2 for every mistake in the arguments, where sysexits.h has 64; with 0 where there are none
+        if not given:
+            return failure.USAGE
         return failure.USAGE if end.code == 2 else end.code if isinstance(end.code, int) else 0
     except Failure as ended:
         _say(*ended.lines)

@@ -108,7 +108,7 @@ class Tester:
     def _row(self, line: bytes, fmt: Format | None, anchor: Anchor) -> dict[str, Any]:
         """What is said of a line: matched, rule, subject, ts, fields, why."""
         from tocsin.cli.words import number  # noqa: PLC0415  see main
-        from tocsin.model import Other, Unparsed  # noqa: PLC0415  see main
+        from tocsin.model import Other, RawLine, Unparsed  # noqa: PLC0415  see main
 
         row: dict[str, Any] = {"matched": False, "rule": self.rule.rule.id, "subject": None, "ts": None, "fields": {}}
         if self.rule.rule.line:
@@ -119,7 +119,7 @@ class Tester:
         event = fmt.parse(line, anchor) if fmt is not None else Unparsed("no known format fits this log")
         if isinstance(event, Unparsed):
             return {**row, "why": f"no: {event.reason}"}
-        if isinstance(event, Other):
+        if isinstance(event, Other | RawLine):
             return {**row, "why": "no: a well-formed line that is about something else"}
         fields = {name: getattr(event, name) for name in event.__struct_fields__ if name != "ts"}
         row["fields"] = {name: value for name, value in fields.items() if value is not None}

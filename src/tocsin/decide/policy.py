@@ -60,8 +60,8 @@ class Policy:
     """Turns findings into decisions and keeps what is in force.
 
     `history` are rows (subject, number of bans, last end), `active` the bans in force and `starts` when those of them
-    began that are for good, all from the ledger. `history` None: `remember` is called before the first finding. After each call, `take_lifts` and `take_notices` hand out what the
-    call caused besides its answer.
+    began that are for good, all from the ledger. `history` None: `remember` is called before the first finding. After
+    each call, `take_lifts` and `take_notices` hand out what the call caused besides its answer.
     """
 
     def __init__(
@@ -82,6 +82,7 @@ class Policy:
         self._history = History(settings.max_history)
         self._starts = dict(starts or {})  # of the bans for good, whose ids need it
         self._lifts: list[Decision] = []
+        self.remembering = history is None  # until `remember` is through
         self._left_out: list[str] = []  # fewer fit than before: whoever is left out can be banned again
         for subject, end_ts in (active or {}).items():
             self._left_out += (left_out for left_out, _ in self._active.put(subject, end_ts, -math.inf))
@@ -101,6 +102,7 @@ class Policy:
         for left_out in self._left_out:
             self._history.put(left_out, 0, -math.inf)
         self._left_out = []
+        self.remembering = False
 
     # -- findings ----------------------------------------------------------------------------------------------------
 

@@ -67,11 +67,14 @@ class Counts(Struct):
 class Observer(Protocol):
     """Whoever wants to see whole requests of some addresses (the breaker learns what visitors are from them).
 
-    `watching` holds those addresses; before `open_ts` there is no use in telling of more.
+    Before `open_ts` there is no use in telling of more.
     """
 
-    watching: Mapping[str, object]
     open_ts: float
+
+    @property
+    def watching(self) -> Mapping[str, object]:
+        """The addresses whose requests are wanted."""
 
     def meet(self, subject: str, ts: float) -> None:
         """An address not seen lately; `watching` says whether its requests are wanted."""

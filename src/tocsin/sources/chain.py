@@ -113,15 +113,10 @@ class Chain:
             return
         if not position.ino:
             return
-        found = None
-        for _ in range(_RACES):  # a rotation may rename the file between the look and the opening
-            found = locate(self.path, position)
-            if found is None or found.relation == "shorter":
-                break
-            if self._open_found(found, position, now):
-                return
-        self._remember(position)
-        if found is not None or not position.offset or self._hides(position):
+        if self._hides(position):
+            self._unplaced.append(position)
+            return
+        if self._reopen(position, now) is not None or not position.offset:
             return
         text = (
             f"the file that was being read (inode {position.ino}, read up to byte {position.offset:,}) is neither here "
@@ -135,8 +130,22 @@ class Chain:
         for position in unplaced:
             self._place(position, now)
 
+    def _reopen(self, position: Checkpoint, now: float, followed_by: Identity | None = None) -> Found | None:
+        """Find the file of a position and read on there. None where there is none: then its rest is lost."""
+        found = None
+        for _ in range(_RACES):  # a rotation may rename the file between the look and the opening
+            found = locate(self.path, position)
+            if found is None or found.relation == "shorter":
+                break
+            if self._open_found(found, position, now, followed_by):
+                return found
+            if any(reader.identity == found.identity for reader in self.readers):
+                break
+        self._remember(position)
+        return found
+
     def _hides(self, position: Checkpoint) -> bool:
-        """Whether the file is where it was and only cannot be opened: it is recognised when it can."""
+        """Whether the file is where it was and only cannot be opened: then it is looked for again."""
         try:
             status = os.stat(self.path)  # noqa: PTH116  texts throughout: no Path objects on hot paths
             if (status.st_dev, status.st_ino) != (position.dev, position.ino):
@@ -181,7 +190,7 @@ class Chain:
         self._keeper.watch(self, reader)
 
     def _rank(self, identity: Identity, followed_by: Identity | None) -> int:
-        """Where a file belongs in the order of writing: before the first younger one, at the latest before the current."""
+        """Where a file belongs in the order of writing: before the first younger one, and before the current."""
         if not self.readers:
             return 0
         age = self._ages()
@@ -278,9 +287,9 @@ class Chain:
         return True
 
     def _remember(self, position: Checkpoint) -> None:
-        """Keep the youngest few positions by which files read before are known again; an empty file has none."""
+        """Keep the youngest few positions by which files are known that need not be read; an empty one has nothing."""
         if position.offset:
-            self._known.append(position)
+            self._known.append(replace(position, done=True))
             if len(self._known) > _KNOWN:
                 self._known.remove(min(self._known, key=lambda known: known.mtime_ns))
 
@@ -382,12 +391,7 @@ class Chain:
         position = reader.checkpoint()
         self._copytruncated = True
         self._behind = True
-        found = locate(self.path, position) if position.offset else None
-        opened = (
-            found is not None and found.relation == "same" and self._open_found(found, position, now, reader.identity)
-        )
-        if not opened:
-            self._remember(position)
+        found = self._reopen(position, now, reader.identity) if position.offset else None
         if not isinstance(reader, PlainReader) or reader.role == "copy":
             self._drop(reader)
             return
@@ -452,7 +456,7 @@ class Chain:
             text = f"{reader.path}: the copy ends in the middle of a line, which is lost"
             self._keeper.tell(self.path, "lost", text, now, held_bytes)
         batches = reader.lines.finish(now)
-        self._remember(replace(reader.checkpoint(), done=True))
+        self._remember(reader.checkpoint())
         if not reader.lines.offset:
             self._refused.add(
                 (reader.identity, os.fstat(reader.fd).st_mtime_ns)

@@ -148,7 +148,7 @@ class PlainReader(Reader):
         return before != self.mtime_ns
 
     def is_truncated(self) -> bool:
-        """Whether the file no longer holds what we read, as `take` would find (and as `take` tells, if it is unreadable)."""
+        """Whether the file no longer holds what we read, as `take` would find (and tells, if it is unreadable)."""
         mark = self.lines.mark()
         head = self.lines.head[:_HEAD_CHECK_BYTES]
         try:

@@ -239,7 +239,7 @@ def next_unread(
 
     Read are the open files that are `settled` and those whose content agrees with one of `positions`. Open files of
     which nothing was handed out (`unsettled`, each with the content it begins with) may have unread ones on either
-    side. Where nothing read is left, what was modified after `since_ns` counts as unread. What is `refused` is passed over.
+    side. Where nothing read is left, what was modified after `since_ns` counts as unread. `refused` are passed over.
     """
     younger: list[tuple[list[Sibling], Identity | None]] = []
     anchored = False
