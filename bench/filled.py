@@ -35,7 +35,7 @@ def fill_ledger(state: Path, count: int) -> None:
     writer = Writer(state / "ledger.db", keep_s=90 * DAY_S, max_rows=1_000_000, memory_s=90 * DAY_S, now_ts=now_ts)
     decisions = list(bans(count, now_ts))
     for start in range(0, count, PORTION):
-        writer.write(Portion([], decisions[start : start + PORTION], [], {}, None), now_ts)
+        writer.write(Portion([], decisions[start : start + PORTION], [], [], None), now_ts)
     writer.close()
     if os.geteuid() == 0:
         for path in (state, *state.iterdir()):

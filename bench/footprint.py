@@ -7,10 +7,11 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from filled import address
 from guarding import Guard, request_line, scratch
-from measuring import Measure, Skipped
 from netns import Namespace, missing, wait_until
+
+from filled import address
+from measuring import Measure, Skipped
 
 IDLE_S = 30.0
 ATTACKERS = 1_000_000
@@ -96,7 +97,7 @@ def _attacked(guard: Guard, name: str, line: Callable[..., str]) -> Iterator[Mea
         f"{NAMES[key]} {memory_mb(pid):.0f} (most {memory_mb(pid, 'VmHWM'):.0f})" for key, pid in pids.items()
     )
     how = (
-        f"RSS in MB: {each}; read in {took_s:.0f} s; {status['tracked']:,} keys tracked, {status['evicted']:,} evicted, "
+        f"RSS in MB: {each}; took {took_s:.0f} s; {status['tracked']:,} keys tracked, {status['evicted']:,} evicted, "
         f"{status['bans']['active']:,} bans in force, {status['bans']['evicted']:,} evicted"
     )
     yield Measure("footprint", f"memory after {name}", _both(guard), "MB", 200.0, how=how)

@@ -14,10 +14,11 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from filled import fill_ledger
 from guarding import Guard, scratch
-from measuring import Measure, Skipped, share_of
 from netns import Namespace, missing, wait_until
+
+from filled import fill_ledger
+from measuring import Measure, Skipped, share_of
 
 IN_FORCE = 100_000
 BANS = 400

@@ -14,6 +14,7 @@ import sys
 import time
 
 from guarding import request_line
+
 from kernel_watch import KernelWatch
 
 LIMIT = 3  # of wordpress-xmlrpc

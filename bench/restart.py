@@ -10,10 +10,11 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from filled import fill_ledger
 from guarding import Guard, kernel_subjects, scratch
-from measuring import Measure, Skipped
 from netns import Namespace, missing
+
+from filled import fill_ledger
+from measuring import Measure, Skipped
 
 REPEAT = 3
 HERE = Path(__file__).resolve().parent

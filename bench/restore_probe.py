@@ -11,7 +11,6 @@ import sys
 import time
 
 from filled import address
-
 from tocsin.enforce import netlink
 from tocsin.enforce.elements import look_up
 from tocsin.enforce.nftables import TABLE

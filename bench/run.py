@@ -14,6 +14,7 @@ import time
 from pathlib import Path
 
 import msgspec
+
 from measuring import ROOT, SCRATCH, Measure, Skipped, machine
 
 BENCHES = ("throughput", "latency", "restart", "footprint")

@@ -1,4 +1,4 @@
-"""`tocsin guard`, as installed, running in a namespace on a log of its own; for the tests of this folder and `bench/`."""
+"""`tocsin guard`, as installed, in a namespace, on a log of its own; for the tests of this folder and `bench/`."""
 
 from __future__ import annotations
 

@@ -151,6 +151,8 @@ class Chain:
             if (status.st_dev, status.st_ino) != (position.dev, position.ino):
                 return False
             os.close(os.open(self.path, OPEN_FLAGS))
+        except (FileNotFoundError, NotADirectoryError):
+            return False
         except OSError:
             return True
         return False
@@ -196,7 +198,8 @@ class Chain:
         age = self._ages()
         mine = age.get(identity, -1)
         for index, reader in enumerate(self.readers):
-            if reader.identity == followed_by or reader is self.current or -1 < mine < age.get(reader.identity, -1):
+            at_path = reader is self.current and reader.identity not in age  # it may have been renamed just now
+            if reader.identity == followed_by or at_path or -1 < mine < age.get(reader.identity, -1):
                 return index
         return len(self.readers)
 
