@@ -1,4 +1,4 @@
-"""Real lines and what becomes of them: the samples of `tests/conformance`, respelt, damaged, and written by other servers.
+"""Real lines and what becomes of them: the samples of `tests/conformance`, respelt, damaged, and as others write them.
 
 All randomness is the caller's `random.Random`, so a seed (or Hypothesis) decides everything.
 """
@@ -53,9 +53,9 @@ SPECS = sorted({sample.spec for sample in SAMPLES} | {"combined and more", "vhos
 PROXIES = Proxies([ip_network("10.0.0.0/8")])
 
 JUNK = (
-    b"\0", b"\x1b[31m", b'"', b'\\"', b"\\", b"\\\\", b"\\x22", b"\\xff", b"\xff", b"\xc3\xa9", b"%", b"%2", b"%zz", b"[",
-    b"] ", b" ", b"  ", b"-", b"{", b"}", b":", b",", b"\t", b"\r", b"\\u0000", b"\\ud800", b'","', b"%00", b"%25", b"..",
-    b" HTTP/1.1", b"::1", b"1e999", b"9" * 30, b"x" * 300,
+    b"\0", b"\x1b[31m", b'"', b'\\"', b"\\", b"\\\\", b"\\x22", b"\\xff", b"\xff", b"\xc3\xa9", b"%", b"%2", b"%zz",
+    b"] ", b" ", b"  ", b"-", b"{", b"}", b":", b",", b"\t", b"\r", b"\\u0000", b"\\ud800", b'","', b"%00", b"%25",
+    b"[", b"..", b" HTTP/1.1", b"::1", b"1e999", b"9" * 30, b"x" * 300,
 )  # fmt: skip
 
 

@@ -47,8 +47,8 @@ PASSING_S = 60.0  # an address that has confirmed no page is forgotten so soon w
 REFERERS_CACHED = 2048
 REFERER_CHARS = 200  # longer ones are not worth their memory
 MASK_MAX = 0xFFFF
-WATCHED_AT_ONCE = 512
-WATCH_REQUESTS = 40
+WATCHED_AT_ONCE = 256
+WATCH_REQUESTS = 30
 WATCH_S = 120.0
 
 

@@ -25,7 +25,7 @@ from msgspec import Struct
 from tocsin.detect.block import Block, Lines, OnFinding
 from tocsin.detect.evidence import EvidenceStore, Row, printable
 from tocsin.detect.plan import Plan, Tracker, make_plan
-from tocsin.detect.window import CROSSED, QUIET, CountWindow, Pool
+from tocsin.detect.window import CROSSED, PRUNE_EVERY, QUIET, CountWindow, Pool
 from tocsin.model import AuthAttempt, Batch, Finding, HttpRequest, Other, RawLine, Unparsed
 
 if TYPE_CHECKING:
@@ -267,7 +267,7 @@ class Engine:
         window = flood.window
         assert skim is not None  # noqa: S101  a plan has a flood tracker only where the format can be skimmed
         assert isinstance(window, CountWindow)  # noqa: S101  a flood rule counts
-        clients, muted, hot, near = self._clients, self.muted, window.hot, window.arm - 1
+        clients, muted, hot, near = self._clients, self.muted, window.hot, min(window.arm, PRUNE_EVERY) - 1
         stamps = self._stamps if block.batch.arrival_ts is None else {}
         observer = self.observer
         watching, open_ts = (observer.watching, observer.open_ts) if observer else (NOBODY, math.inf)
@@ -309,11 +309,13 @@ class Engine:
                     window.begin(key, ts)
                     continue
                 if type(value) is float and ts >= value:
-                    window.young[key] = hot[client] = [value, ts]
+                    window.young[key] = value = [value, ts]
+                    if len(client) == len(key) or ":" in key:
+                        hot[client] = value
                     continue
             level = window.add(key, ts)
             value = window.young.get(key)
-            if type(value) is list:
+            if type(value) is list and (len(client) == len(key) or ":" in key):
                 hot[client] = value
             if level:
                 start, end = lines.span(i)
@@ -413,7 +415,7 @@ class Engine:
             del self.muted[next(iter(self.muted))]
         self.muted[subject] = until_ts
         for tracker in self.trackers:
-            tracker.window.hot.clear()
+            tracker.window.cool(subject)
 
     def unmute(self, subject: str) -> None:
         """The subject's ban was lifted: its lines count again."""

@@ -5,7 +5,7 @@ Invariants:
 - exact: CROSSED if and only if some span of `within_s` seconds, both ends included, holds `limit` events that are not
   older than `lateness_s` behind the newest line when they are read. Their order within that lateness is of no account.
 - bounded: a key lives in the younger of two generations, and moves there when it is touched. A generation ends when
-  its youngest key can no longer matter, or when the pool is full; what is still in the older one then goes. So the
+  its oldest key can no longer matter, or when the pool is full; what is still in the older one then goes. So the
   last `Pool.capacity` keys touched are exact, and what is dropped before its time is counted in `Pool.evicted`.
 - no clock: only `rotate(now_ts)`, driven by the lines, ends a generation.
 Memory is what shapes the values: 500,000 keys with one event each cost a dict entry and a float shared by all lines of
@@ -23,6 +23,9 @@ Value = float | list[float] | dict[int, list[float]]
 
 # What an event did to its key: nothing yet worth a note; near enough to the limit that the line is evidence; crossed.
 QUIET, ARMED, CROSSED = 0, 1, 2
+
+GENERATION_S = 1800.0  # at least: each end of a generation makes every address that is still at work move
+PRUNE_EVERY = 64  # events of a key, so that one that goes on for days stays small
 
 
 class Pool:
@@ -56,6 +59,7 @@ class Window:
         self.limit = limit
         self.within_s = within_s
         self.retention_s = within_s + lateness_s
+        self.generation_s = max(self.retention_s, GENERATION_S)
         self.young: dict[str, Any] = {}
         self.old: dict[str, Any] = {}
         self.rotated_ts = float("-inf")
@@ -66,16 +70,23 @@ class Window:
         """End the generation if it is due; returns the event time at which the next one is."""
         if self.rotated_ts == float("-inf"):
             self.rotated_ts = now_ts
-        elif now_ts >= self.rotated_ts + self.retention_s:
+        elif now_ts >= self.rotated_ts + self.generation_s:
             self.pool.young -= len(self.young)
             self.old, self.young = self.young, {}
             self.hot.clear()
             self.rotated_ts = now_ts
-        return self.rotated_ts + self.retention_s
+        return self.rotated_ts + self.generation_s
+
+    def cool(self, key: str) -> None:
+        """Take a key out of the shortcut. An IPv4 address stands there as it is logged, IPv6 in many spellings."""
+        if ":" in key:
+            self.hot.clear()
+        else:
+            self.hot.pop(key.encode("utf-8", "surrogatepass"), None)
 
     def forget(self, key: str) -> None:
         """Drop what is known of a key, as a crossing does."""
-        self.hot.clear()
+        self.cool(key)
         if self.young.pop(key, None) is None:
             self.old.pop(key, None)
         else:
@@ -143,7 +154,7 @@ class CountWindow(Window):
         if crossed:
             self.forget(key)
             return CROSSED
-        if len(times) > 2 * limit:
+        if len(times) % PRUNE_EVERY == 0:
             del times[: bisect_left(times, times[-1] - self.retention_s)]
         arm = self.arm
         return ARMED if len(times) >= arm and times[-1] - times[-arm] <= within_s else QUIET

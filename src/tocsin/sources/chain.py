@@ -24,7 +24,17 @@ from tocsin.sources.fingerprint import Checkpoint, lines_at, relation_of_fd
 from tocsin.sources.lines import BEFORE_BYTES, HEAD_BYTES, MAX_LINE_BYTES, Lines
 from tocsin.sources.notice import NoticeKind
 from tocsin.sources.reader import Mistaken, PackedReader, PlainReader, Reader, Role, Truncated
-from tocsin.sources.rotation import OPEN_FLAGS, Found, Identity, Sibling, generations, locate, next_unread, siblings_of
+from tocsin.sources.rotation import (
+    OPEN_FLAGS,
+    Between,
+    Found,
+    Identity,
+    Sibling,
+    generations,
+    locate,
+    next_unread,
+    siblings_of,
+)
 
 GRACE_S = 60.0
 """A rotated file is read on until it was quiet for so long: Apache's children finish their requests in it."""
@@ -36,6 +46,7 @@ _LONG_LINE_NOTICE_S = 60.0
 _KNOWN = 8
 _TURNS = 64
 _RACES = 3
+_ANYWHERE = Between()
 
 
 class Keeper(Protocol):
@@ -130,14 +141,14 @@ class Chain:
         for position in unplaced:
             self._place(position, now)
 
-    def _reopen(self, position: Checkpoint, now: float, followed_by: Identity | None = None) -> Found | None:
+    def _reopen(self, position: Checkpoint, now: float, place: Between = _ANYWHERE) -> Found | None:
         """Find the file of a position and read on there. None where there is none: then its rest is lost."""
         found = None
         for _ in range(_RACES):  # a rotation may rename the file between the look and the opening
             found = locate(self.path, position)
             if found is None or found.relation == "shorter":
                 break
-            if self._open_found(found, position, now, followed_by):
+            if self._open_found(found, position, now, place):
                 return found
             if any(reader.identity == found.identity for reader in self.readers):
                 break
@@ -183,23 +194,26 @@ class Chain:
         """Rotations appeared while there is no current file: the next pump searches them."""
         self._behind = self._behind or self.current is None
 
-    def _add(self, reader: Reader, followed_by: Identity | None = None) -> None:
+    def _add(self, reader: Reader, place: Between = _ANYWHERE) -> None:
         if reader.role == "current" and isinstance(reader, PlainReader):
             self.current = reader
             self.readers.append(reader)
         else:
-            self.readers.insert(self._rank(reader.identity, followed_by), reader)
+            self.readers.insert(self._rank(reader.identity, place), reader)
         self._keeper.watch(self, reader)
 
-    def _rank(self, identity: Identity, followed_by: Identity | None) -> int:
+    def _rank(self, identity: Identity, place: Between) -> int:
         """Where a file belongs in the order of writing: before the first younger one, and before the current."""
         if not self.readers:
             return 0
         age = self._ages()
         mine = age.get(identity, -1)
+        begun = [index for index, reader in enumerate(self.readers, 1) if reader.identity == place.follows]
         for index, reader in enumerate(self.readers):
+            if begun and index < begun[0]:
+                continue
             at_path = reader is self.current and reader.identity not in age  # it may have been renamed just now
-            if reader.identity == followed_by or at_path or -1 < mine < age.get(reader.identity, -1):
+            if reader.identity == place.followed_by or at_path or -1 < mine < age.get(reader.identity, -1):
                 return index
         return len(self.readers)
 
@@ -221,7 +235,7 @@ class Chain:
             return None
         return fd, status
 
-    def _open_found(self, found: Found, position: Checkpoint, now: float, followed_by: Identity | None = None) -> bool:
+    def _open_found(self, found: Found, position: Checkpoint, now: float, place: Between = _ANYWHERE) -> bool:
         try:
             opened = self._open(found.path, found.identity)
         except OSError:
@@ -231,7 +245,7 @@ class Chain:
         fd, status = opened
         if found.packing:
             packed = PackedReader(found.path, fd, status, found.packing, position, self.path, now)
-            self._add(packed, followed_by)
+            self._add(packed, place)
             return True
         same = found.identity == (position.dev, position.ino)
         role: Role = "current" if found.path == self.path else "leaving" if same else "copy"
@@ -241,7 +255,7 @@ class Chain:
         reader = PlainReader(found.path, fd, status, lines, role, now)
         reader.mtime_ns = position.mtime_ns or reader.mtime_ns
         reader.own = same
-        self._add(reader, followed_by)
+        self._add(reader, place)
         return True
 
     def _open_next(self, now: float) -> bool:
@@ -259,14 +273,14 @@ class Chain:
             unread = next_unread(self.path, positions, settled, unsettled, self._refuses, self._since_ns)
             if unread is None:
                 return False
-            if self._open_sibling(unread.sibling, unread.followed_by, now):
+            if self._open_sibling(unread.sibling, unread.place, now):
                 return True
         return False
 
     def _refuses(self, sibling: Sibling) -> bool:
         return sibling.identity in self._foreign or (sibling.identity, sibling.mtime_ns) in self._refused
 
-    def _open_sibling(self, sibling: Sibling, followed_by: Identity | None, now: float) -> bool:
+    def _open_sibling(self, sibling: Sibling, place: Between, now: float) -> bool:
         try:
             opened = self._open(sibling.path, sibling.identity)
         except FileNotFoundError:
@@ -281,12 +295,12 @@ class Chain:
         fd, status = opened
         if sibling.packing:
             packed = PackedReader(sibling.path, fd, status, sibling.packing, None, self.path, now)
-            self._add(packed, followed_by)
+            self._add(packed, place)
             return True
         reader = PlainReader(sibling.path, fd, status, Lines(self.path), "leaving", now)
         reader.own = False
         reader.confirmed = True
-        self._add(reader, followed_by)
+        self._add(reader, place)
         return True
 
     def _remember(self, position: Checkpoint) -> None:
@@ -394,7 +408,7 @@ class Chain:
         position = reader.checkpoint()
         self._copytruncated = True
         self._behind = True
-        found = self._reopen(position, now, reader.identity) if position.offset else None
+        found = self._reopen(position, now, Between(None, reader.identity)) if position.offset else None
         if not isinstance(reader, PlainReader) or reader.role == "copy":
             self._drop(reader)
             return

@@ -220,11 +220,18 @@ def _locate_copy(siblings: Sequence[Sibling], position: Checkpoint) -> Found | N
     return shorter
 
 
+class Between(NamedTuple):
+    """The open files after and before which a file was written, as far as that is known."""
+
+    follows: Identity | None = None
+    followed_by: Identity | None = None
+
+
 class Unread(NamedTuple):
-    """A rotation to be read next, and the open file before which it was written (None: the youngest of all)."""
+    """A rotation to be read next, and where it belongs."""
 
     sibling: Sibling
-    followed_by: Identity | None
+    place: Between
 
 
 def next_unread(
@@ -255,8 +262,9 @@ def next_unread(
             continue
         usable = [s for s in group if not refused(s)]
         if usable:
+            earlier = (identity for _, identity in reversed(younger[:index]) if identity is not None)
             later = (identity for _, identity in younger[index + 1 :] if identity is not None)
-            return Unread(usable[0], next(later, None))
+            return Unread(usable[0], Between(next(earlier, None), next(later, None)))
     return None
 
 
