@@ -29,7 +29,7 @@ def main(names: list[str]) -> int:
         return 64
     sys.path.append(str(ROOT / "tests" / "e2e"))  # the guard in a namespace that the tests use too
     SCRATCH.mkdir(parents=True, exist_ok=True)
-    facts, measures, skipped = machine(), list[Measure](), dict[str, str]()
+    facts, measures, skipped, failed = machine(), list[Measure](), dict[str, str](), dict[str, str]()
     print("  ".join(f"{key}: {value}" for key, value in facts.items()))
     for name in names or BENCHES:
         print(f"\n{name}", flush=True)
@@ -41,12 +41,15 @@ def main(names: list[str]) -> int:
         except Skipped as reason:
             skipped[name] = str(reason)
             print(f"  skipped: {reason}")
+        except (RuntimeError, AssertionError) as failure:  # the other benches can still tell something
+            failed[name] = str(failure)
+            print(f"  FAILED: {failure}")
         print(f"  ({time.monotonic() - began_s:.0f} s)")
-    keep(facts, measures, skipped)
+    keep(facts, measures, {"skipped": skipped, "failed": failed})
     missed = [measure for measure in measures if measure.met is False]
     met = sum(measure.met is True for measure in measures)
     print(f"\n{met} figures as asked, {len(missed)} not. Written to {RESULTS.relative_to(ROOT)}/latest.md and .json")
-    return 1 if missed else 0
+    return 1 if missed or failed else 0
 
 
 def row(measure: Measure) -> str:
@@ -63,11 +66,11 @@ def number(value: float) -> str:
     return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}"
 
 
-def keep(facts: dict[str, str], measures: list[Measure], skipped: dict[str, str]) -> None:
+def keep(facts: dict[str, str], measures: list[Measure], absent: dict[str, dict[str, str]]) -> None:
     """Write both files. Benches that did not run this time keep nothing: a result is of one run on one machine."""
     RESULTS.mkdir(exist_ok=True)
     rows = [{**msgspec.to_builtins(each), "ratio": each.ratio, "met": each.met} for each in measures]
-    document = {"machine": facts, "measures": rows, "skipped": skipped}
+    document = {"machine": facts, "measures": rows, **absent}
     (RESULTS / "latest.json").write_text(json.dumps(document, indent=1) + "\n")
     lines = ["# Latest benchmark", "", *(f"- {key}: {value}" for key, value in facts.items()), ""]
     lines += [
@@ -80,7 +83,7 @@ def keep(facts: dict[str, str], measures: list[Measure], skipped: dict[str, str]
         verdict = {None: "", True: "ok", False: "**missed**"}[each.met]
         cells = (each.bench, each.name, f"{number(each.value)} {each.unit}", asked, ratio, verdict, each.how)
         lines.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
-    lines += [f"\nSkipped: {name}: {reason}" for name, reason in skipped.items()]
+    lines += [f"\n{why}: {name}: {reason}" for why, names in absent.items() for name, reason in names.items()]
     (RESULTS / "latest.md").write_text("\n".join(lines) + "\n")
 
 

@@ -41,9 +41,15 @@ class Announcer:
         if len(self._lines) >= QUEUE_LINES:
             self._dropped += 1
             return
-        row = {"ts": round(time.time(), 3), "event": event, "text": text, **fields}
-        self._lines.append(json.dumps(row) if self._json else f"tocsin: {safe_text(text)}")
+        self._lines.append(self._line(event, text, fields))
         self._wake.set()
+
+    def _line(self, event: str, text: str, fields: dict[str, Any]) -> str:
+        if self._json:
+            return json.dumps({"ts": round(time.time(), 3), "event": event, "text": text, **fields})
+        line = f"tocsin: {safe_text(text)}"
+        encoding = getattr(self._out, "encoding", None) or "utf-8"
+        return line.encode(encoding, "backslashreplace").decode(encoding)  # what the locale lacks, as its escape
 
     def close(self, within_s: float = 1.0) -> None:
         """Say what is left, if that goes quickly."""
@@ -60,7 +66,8 @@ class Announcer:
                     self._out.write(self._lines.popleft() + "\n")
                 if self._dropped:
                     dropped, self._dropped = self._dropped, 0
-                    self._out.write(f"tocsin: {dropped} messages were left out: nobody read them in time\n")
+                    text = f"{dropped} messages were left out: nobody read them in time"
+                    self._out.write(self._line("left-out", text, {"messages": dropped}) + "\n")
                 self._out.flush()
             except (OSError, ValueError):
                 return  # standard output is gone, for good: there is nobody to tell, and the ledger has it all

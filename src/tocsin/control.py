@@ -77,7 +77,7 @@ class ControlServer:
         try:
             request = json.loads(line)
             reply = self.answer(request) if isinstance(request, dict) else {"error": "expected a JSON object"}
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             reply = {"error": f"bad request: {error}"}
         client.setblocking(True)
         client.settimeout(0.2)

@@ -31,11 +31,13 @@ class EvidenceStore:
         rows = self.lines.get(slot)
         if rows is None:
             rows = self.lines[slot] = []
-        elif len(rows) >= EVIDENCE_LINES:
-            self.used_bytes -= len(rows.pop(0)[3]) + self.OVERHEAD_BYTES
+        else:
+            self.lines.move_to_end(slot)  # else its own next line could push it out, crossing line and all
+            if len(rows) >= EVIDENCE_LINES:
+                self.used_bytes -= len(rows.pop(0)[3]) + self.OVERHEAD_BYTES
         rows.append(row)
         self.used_bytes += len(row[3]) + self.OVERHEAD_BYTES
-        while self.used_bytes > self.budget_bytes:
+        while self.used_bytes > self.budget_bytes and len(self.lines) > 1:
             _, gone = self.lines.popitem(last=False)
             self.used_bytes -= sum(len(row[3]) + self.OVERHEAD_BYTES for row in gone)
 

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from tocsin.formats import Format
     from tocsin.rules import CompiledRule
 
+MASKS_KEPT = 4096  # a client may send any combination of what rules look for
+
 EVENT_TYPES: Mapping[str, type] = {"http-request": HttpRequest, "auth": AuthAttempt, "line": RawLine}
 EVENT_OF_KIND: Mapping[str, type] = {"access": HttpRequest, "auth": AuthAttempt, "line": RawLine}
 
@@ -59,6 +61,8 @@ class Plan:
         """The trackers of a mask, in the rules' order."""
         known = self._by_mask.get(mask)
         if known is None:
+            if len(self._by_mask) >= MASKS_KEPT:
+                self._by_mask.clear()
             known = self._by_mask[mask] = tuple(tracker for tracker in self._trackers if tracker.mask & mask)
         return known
 

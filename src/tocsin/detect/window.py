@@ -236,6 +236,8 @@ class Contributors:
 
     def add(self, key: str, subject: str, ts: float) -> None:
         """Note that `subject` took part at `ts`."""
+        if len(self.by_key) >= 3 * self.window.pool.capacity:
+            self.rotate()  # the window holds at most two thirds of them
         subjects = self.by_key.setdefault(key, {})
         subjects.pop(subject, None)
         subjects[subject] = ts

@@ -1,0 +1,89 @@
+"""The prefilter: Hyperscan and its fallback find the same lines, which are those in which a pattern occurs."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tocsin.detect.scan import Pattern, Scanner, need_patterns
+from tocsin.formats import by_name
+from tocsin.rules import compile_rule, load_shipped
+
+LAW = settings(derandomize=True, deadline=None, max_examples=150)
+SIGNS = 'abAB/.%\\" 1{(\x1b\xff'
+text = st.text(alphabet=SIGNS, min_size=1, max_size=6).map(lambda t: t.encode("latin-1"))
+literals = st.builds(
+    lambda literal, mask, ignore_case: Pattern(re.escape(literal), mask, ignore_case),
+    text,
+    st.sampled_from([1, 2, 4, 8, 6]),
+    st.booleans(),
+)
+shapes = st.builds(
+    Pattern, st.sampled_from([rb"a[^b\n]*b", rb"A+", rb"(?:ab|ba)/", rb"%[2-7]", rb"\.{2}"]), st.just(16)
+)
+patterns = st.lists(st.one_of(literals, shapes), max_size=6)
+lines = st.lists(st.text(alphabet=SIGNS, max_size=12).map(lambda t: t.encode("latin-1")), max_size=12)
+
+
+def expected(chosen: list[Pattern], data: list[bytes], always: int) -> list[tuple[int, int]]:
+    """What a scan must find, line by line."""
+    found, start = [], 0
+    for line in data:
+        mask = always
+        for pattern in chosen:
+            if re.search(pattern.regex, line, re.IGNORECASE if pattern.ignore_case else 0):
+                mask |= pattern.mask
+        if mask:
+            found.append((start, mask))
+        start += len(line) + 1
+    return found
+
+
+@pytest.mark.parametrize("fallback", [False, True])
+@LAW
+@given(patterns, lines, st.sampled_from([0, 32]))
+def test_the_lines_that_hold_a_pattern_are_found(
+    fallback: bool, chosen: list[Pattern], data: list[bytes], always: int
+) -> None:
+    block = b"".join(line + b"\n" for line in data)
+    assert Scanner(chosen, always, fallback=fallback).scan(block) == expected(chosen, data, always)
+
+
+def test_a_pattern_never_spans_two_lines() -> None:
+    for fallback in (False, True):
+        scanner = Scanner([Pattern(rb"ab", 1), Pattern(rb"a[^\n]*b", 2)], fallback=fallback)
+        assert scanner.scan(b"a\nb\nxa\nbx\n") == []
+
+
+def test_a_scanner_of_nothing_finds_nothing_or_everything() -> None:
+    assert Scanner([]).scan(b"a\nb\n") == []
+    assert Scanner([], always=4).scan(b"a\n\nb\n") == [(0, 4), (2, 4), (3, 4)]
+    assert Scanner([Pattern(rb"b", 1)], always=4).scan(b"") == []
+
+
+def test_a_pattern_of_several_rules_is_searched_once() -> None:
+    scanner = Scanner([Pattern(rb"x", 1), Pattern(rb"x", 2), Pattern(rb"x", 4, ignore_case=True)])
+    assert len(scanner.masks) == 2
+    assert scanner.scan(b"x\nX\n") == [(0, 7), (2, 4)]
+
+
+@pytest.mark.parametrize("spec", ["combined", "vhost_combined", "main", "caddy", "traefik", "json"])
+def test_the_shipped_rules_patterns_are_read_alike(spec: str) -> None:
+    """All of them, over lines made of their own literals: no construct that one engine reads otherwise."""
+    fmt = by_name(spec)
+    chosen: list[Pattern] = []
+    literals_used: list[bytes] = []
+    for index, rule in enumerate(map(compile_rule, load_shipped())):
+        for needs in rule.needs or ():
+            chosen += need_patterns(needs, fmt, 1 << index)
+            literals_used += [need.literal.encode() for need in needs]
+    assert len(literals_used) > 100
+    data = [f'1.2.3.4 - - [x] "{method} /'.encode() + piece + b' HTTP/1.1" 404 5 "' + piece.upper() + b'" "-"'
+            for piece in literals_used for method in ("GET", "POST")]  # fmt: skip
+    block = b"".join(line + b"\n" for line in data)
+    found = Scanner(chosen).scan(block)
+    assert found == Scanner(chosen, fallback=True).scan(block)
+    assert len(found) > len(data) // 2
