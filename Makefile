@@ -9,6 +9,7 @@ help:
 	@echo 'make check        lint, types, unit and laws: under a minute, no root'
 	@echo 'make bench        throughput, latency and footprint, beside the peers, into bench/results/'
 	@echo 'make setup        .venv/bin/tocsin and what it needs'
+	@echo 'make install      into /opt/tocsin, with the systemd unit and its user (root)'
 	@echo 'make lock         write requirements.txt anew from requirements.in'
 
 setup: .venv/.ready
@@ -44,7 +45,19 @@ demo: setup
 bench: setup
 	$(PY) bench/run.py
 
+OPT ?= /opt/tocsin
+install: setup
+	python3 -m venv $(OPT)
+	$(OPT)/bin/pip install -q --disable-pip-version-check --require-hashes -r requirements.txt
+	$(OPT)/bin/pip install -q --disable-pip-version-check --no-build-isolation --no-deps .
+	ln -sf $(OPT)/bin/tocsin $(DESTDIR)/usr/local/bin/tocsin
+	install -D -m 644 packaging/sysusers.conf $(DESTDIR)/usr/lib/sysusers.d/tocsin.conf
+	install -D -m 644 packaging/tocsin.service $(DESTDIR)/etc/systemd/system/tocsin.service
+	[ -e $(DESTDIR)/etc/tocsin/tocsin.toml ] || install -D -m 644 packaging/tocsin.toml $(DESTDIR)/etc/tocsin/tocsin.toml
+	getent passwd tocsin >/dev/null || useradd --system --no-create-home --shell /usr/sbin/nologin tocsin
+	@echo 'install: next: tocsin check, then: systemctl enable --now tocsin'
+
 lock:
 	uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --no-annotate requirements.in -o requirements.txt -q
 
-.PHONY: help setup check test format demo bench lock
+.PHONY: help setup check test format demo bench install lock

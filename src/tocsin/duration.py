@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 
 _UNIT_S = {"w": 604800.0, "d": 86400.0, "h": 3600.0, "m": 60.0, "s": 1.0, "ms": 0.001}
-_PART = re.compile(r"(\d+(?:\.\d+)?)(ms|[wdhms])")
-_WHOLE = re.compile(r"(?:\d+(?:\.\d+)?(?:ms|[wdhms]))+")
+_PART = re.compile(r"([0-9]+(?:\.[0-9]+)?)(ms|[wdhms])")
+_WHOLE = re.compile(r"(?:[0-9]+(?:\.[0-9]+)?(?:ms|[wdhms]))+")
 EXPECTED = 'a duration such as "90s", "10m", "66h40m" or "1d12h", or a number of seconds'
 
 

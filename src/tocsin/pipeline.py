@@ -16,6 +16,8 @@ from tocsin.rules import CompiledRule
 
 OnDecision = Callable[[Decision, Finding | None], None]
 
+HUSHED_AT_MOST = 1 << 16
+
 
 class Pipeline:
     """Takes batches in order. `on_decision` is called before the next line is read: with a finding's decision, and
@@ -42,6 +44,7 @@ class Pipeline:
         self.readings = readings
         self.on_decision = on_decision
         self.on_finding = on_finding
+        self._hushed: dict[tuple[str, str, str | None], float] = {}
 
     def take(self, batch: Batch, now_ts: float) -> None:
         """Take whole lines of one source; `now_ts` resolves missing years (arrival, or a finished file's time)."""
@@ -53,7 +56,10 @@ class Pipeline:
         self.engine.step(batch, fmt, anchor, self._judge)
 
     def _judge(self, finding: Finding) -> float | None:
-        """Decide, hand over, and say until when the subject's lines are of no account."""
+        """Decide, hand over, and say until when the subject's lines are of no account: as long as it is banned."""
+        which = (finding.rule, finding.subject, finding.via)
+        if finding.ts < self._hushed.get(which, finding.ts):
+            return None
         self.on_finding(finding)
         decision = self.policy.decide(finding, self.bans_s[finding.rule])
         for lift in self.policy.take_lifts():
@@ -63,15 +69,24 @@ class Pipeline:
             return self.policy.until_ts(finding.subject, finding.ts)
         self.on_decision(decision, finding)
         if decision.held is not None and decision.held != "observing":
-            return finding.ts + finding.within_s  # held: say so once a window, not at each line
+            self._hush(which, finding.ts + finding.within_s)
+            return None
         return math.inf if decision.end_ts is None else decision.end_ts
+
+    def _hush(self, which: tuple[str, str, str | None], until_ts: float) -> None:
+        """Held: say so once a window, not at each line. Other rules go on judging the subject: nobody stops it."""
+        if len(self._hushed) >= HUSHED_AT_MOST:
+            del self._hushed[next(iter(self._hushed))]
+        self._hushed[which] = until_ts
 
     def dump(self) -> bytes:
         """Engine and policy state, to be saved together with the sources' offsets."""
-        return msgspec.msgpack.encode((self.engine.dump(), self.policy.dump()))
+        return msgspec.msgpack.encode((self.engine.dump(), self.policy.dump(), list(self._hushed.items())))
 
     def load(self, state: bytes) -> None:
         """Take up a dumped state. msgspec.MsgspecError where it is none."""
-        engine, policy = msgspec.msgpack.decode(state, type=tuple[bytes, bytes])
+        kind = tuple[bytes, bytes, list[tuple[tuple[str, str, str | None], float]]]
+        engine, policy, hushed = msgspec.msgpack.decode(state, type=kind)
         self.policy.load(policy)
         self.engine.load(engine)
+        self._hushed = dict(hushed)

@@ -1,8 +1,8 @@
 """Laws 2 and 6 of the tail: an interpreter of file-system actions against a model that knows every line written.
 
 Whatever happens to the files (rotation by rename and by copytruncate, compression, deletion of what was read, late
-writers), and however often the reader stops (with its last save, or without), every line is handed out exactly once, and in
-the order in which it was written.
+writers), and however often the reader stops (with its last save, or without), every line is handed out exactly once,
+and in the order in which it was written.
 """
 
 from __future__ import annotations
@@ -109,7 +109,7 @@ class FollowedLog(RuleBasedStateMachine):
 
     @rule(linger=st.booleans())
     def rotate_by_rename(self, linger: bool) -> None:
-        """With `linger`, writers keep the old file. Not an empty one (logrotate's notifempty): lines put into it so late
+        """With `linger`, writers keep the old file. Not an empty one (logrotate's notifempty): lines put into it late
         that its successor is being read, and then compressed while the reader is down, can no longer be told apart."""
         self.complete()
         linger = linger and bool(self.current.lines)

@@ -106,8 +106,20 @@ def test_a_request_may_come_in_pieces(served: Served) -> None:
         assert heard(client) == {"heard": {"cmd": "status"}}
 
 
-BAD = (b"\n", b"nonsense\n", b"{\n", b"\xff\xfe\n", b"[1]\n", b'"x"\n', b"null\n", b"NaN\n", b'{"a":1} {"b":2}\n', b"9" * 5000 + b"\n",
-       b"[" * 30_000 + b"\n", b'{"a":' * 10_000 + b"\n")  # fmt: skip
+BAD = (
+    b"\n",
+    b"nonsense\n",
+    b"{\n",
+    b"\xff\xfe\n",
+    b"[1]\n",
+    b'"x"\n',
+    b"null\n",
+    b"NaN\n",
+    b'{"a":1} {"b":2}\n',
+    b"9" * 5000 + b"\n",
+    b"[" * 30_000 + b"\n",
+    b'{"a":' * 10_000 + b"\n",
+)
 
 
 @pytest.mark.parametrize("sent", BAD, ids=range(len(BAD)))
@@ -194,7 +206,7 @@ def test_asking_a_guard(served: Served, tmp_path: Path) -> None:
 
 
 def test_asking_where_no_guard_is(tmp_path: Path) -> None:
-    with pytest.raises(GuardUnavailableError, match="no guard is running .*tocsin guard"):
+    with pytest.raises(GuardUnavailableError, match=r"no guard is running .*tocsin guard"):
         ask(tmp_path, {"cmd": "status"})
     with socket.socket(socket.AF_UNIX) as dead:
         dead.bind(str(tmp_path / "control.sock"))
