@@ -35,7 +35,7 @@ ban = "forever"
 """
 LINE_RULE = """
 [door]
-line = '^\\w{3} \\d\\d [\\d:]{8} door: refused <address>$'
+line = '^[\\d-]{10} [\\d:]{8} door: refused <address>$'
 limit = 2
 within = "10m"
 ban = "1h"
@@ -155,7 +155,7 @@ def test_a_log_that_nobody_knows_is_counted_and_shown() -> None:
 
 def test_a_rule_on_lines_reads_a_log_that_nobody_knows() -> None:
     made = Made(LINE_RULE)
-    made.take(b"Jun 20 11:17:34 door: refused 203.0.113.7\nother\n" * 3, "door.log")
+    made.take(b"2016-06-20 11:17:34 door: refused 203.0.113.7\nother\n" * 3, "door.log")
     (decision,) = made.decisions
     assert (decision.rule, decision.subject) == ("door", "203.0.113.7")
     assert made.pipeline.engine.counts.lines == 6
@@ -164,8 +164,8 @@ def test_a_rule_on_lines_reads_a_log_that_nobody_knows() -> None:
 
 def test_a_rule_on_lines_is_anchored() -> None:
     made = Made(LINE_RULE)
-    made.take(b"Jun 20 11:17:34 door: name Jun 20 11:17:34 door: refused 192.0.2.99\n" * 5, "door.log")
-    made.take(b"Jun 20 11:17:34 door: refused 192.0.2.99 not\n" * 5, "door.log")
+    made.take(b"2016-06-20 11:17:34 door: name 2016-06-20 11:17:34 door: refused 192.0.2.99\n" * 5, "door.log")
+    made.take(b"2016-06-20 11:17:34 door: refused 192.0.2.99 not\n" * 5, "door.log")
     assert not made.findings
 
 

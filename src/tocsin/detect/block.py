@@ -45,17 +45,23 @@ class Block:
 
 
 class Lines:
-    """Where the i-th line of a block from a position on stands, found only when asked."""
+    """Where the i-th line of a block stands, found only when asked, in order, so that the block is walked once."""
 
-    __slots__ = ("_data", "_starts")
+    __slots__ = ("_at", "_data", "_start")
 
-    def __init__(self, data: bytes, first: int) -> None:
+    def __init__(self, data: bytes) -> None:
         self._data = data
-        self._starts = [first]
+        self._at = 0
+        self._start = 0
+
+    def know(self, i: int, start: int) -> None:
+        """Line `i` is known to begin at `start`: what comes before need not be walked."""
+        self._at, self._start = i, start
 
     def span(self, i: int) -> tuple[int, int]:
-        """Start and end (without its newline) of line `i`. Asked in order, so that the piece is walked once."""
-        starts = self._starts
-        while len(starts) <= i + 1:
-            starts.append(self._data.find(b"\n", starts[-1]) + 1)
-        return starts[i], starts[i + 1] - 1
+        """Start and end (without its newline) of line `i`."""
+        find, start = self._data.find, self._start
+        for _ in range(i - self._at):
+            start = find(b"\n", start) + 1
+        self._at, self._start = i, start
+        return start, find(b"\n", start)

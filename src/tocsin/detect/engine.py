@@ -125,14 +125,7 @@ class Engine:
             if not plan.scanner.always:
                 self._spot_check(block, candidates)
             return
-        position = 0
-        for start, mask in candidates:
-            if start > position:
-                self._count_lines(block, plan, plan.flood, position, start)
-            position = batch.data.find(b"\n", start) + 1
-            self._take_line(block, plan, start, position - 1, mask | plan.flood_mask)
-        if position < len(batch.data):
-            self._count_lines(block, plan, plan.flood, position, len(batch.data))
+        self._count_lines(block, plan, plan.flood, candidates)
 
     def prepare(self, fmt: Format) -> None:
         """Make ready for a format what its first block would wait for: compiling the prefilter takes 0.1 s."""
@@ -257,9 +250,9 @@ class Engine:
     # -- counting every line -----------------------------------------------------------------------------------------
 
     def _count_lines(  # noqa: C901  one loop, as the profile wants it
-        self, block: Block, plan: Plan, flood: Tracker, first: int, last: int
+        self, block: Block, plan: Plan, flood: Tracker, candidates: Sequence[tuple[int, int]]
     ) -> None:
-        """Count the lines between two positions for the flood rule, without parsing them.
+        """Count the lines of a block for the flood rule without parsing them, but for the candidates of other rules.
 
         Written out where a call a line would cost as much as the work: stamps and clients are looked up by their bytes,
         and the first, the second and the common next event of an address are put into the window's dicts right here.
@@ -268,15 +261,27 @@ class Engine:
         window = flood.window
         assert skim is not None  # noqa: S101  a plan has a flood tracker only where the format can be skimmed
         assert isinstance(window, CountWindow)  # noqa: S101  a flood rule counts
+        data = block.data
         clients, muted, hot, near = self._clients, self.muted, window.hot, min(window.arm, PRUNE_EVERY) - 1
         stamps = self._stamps if block.batch.arrival_ts is None else {}
         observer = self.observer
         watching, open_ts = (observer.watching, observer.open_ts) if observer else (NOBODY, math.inf)
-        lines = Lines(block.data, first)
+        lines = Lines(data)
+        awaited = iter(candidates)
+        marked, mask = next(awaited, (len(data), 0))
+        candidate = data.count(b"\n", 0, marked)  # the number of the next candidate's line, from 0
         last_stamp, ts, now_ts, floor_ts = b"", 0.0, self.now_ts, self.now_ts - self.limits.lateness_s
         slow = 0
-        rows = skim(block.data, first, last)
+        rows = skim(data, 0, len(data))
         for i, (client, stamp) in enumerate(rows):
+            if i == candidate:
+                slow += 1
+                lines.know(i, marked)
+                self._take_line(block, plan, marked, data.find(b"\n", marked), mask | flood.mask)
+                last_stamp, now_ts, floor_ts = b"", self.now_ts, self.now_ts - self.limits.lateness_s
+                known, (marked, mask) = marked, next(awaited, (len(data), 0))
+                candidate += data.count(b"\n", known, marked)
+                continue
             if stamp != last_stamp:
                 known_ts = stamps.get(stamp)
                 if known_ts is not None and floor_ts <= known_ts <= now_ts:
@@ -366,7 +371,8 @@ class Engine:
             if tracker.contributors is not None:
                 tracker.contributors.rotate()
         oldest_ts = now_ts - self.limits.lateness_s
-        self.muted = {subject: until_ts for subject, until_ts in self.muted.items() if until_ts > oldest_ts}
+        for subject in [subject for subject, until_ts in self.muted.items() if until_ts <= oldest_ts]:
+            del self.muted[subject]
 
     # -- what did not fit --------------------------------------------------------------------------------------------
 

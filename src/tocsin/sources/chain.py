@@ -31,6 +31,7 @@ from tocsin.sources.rotation import (
     Identity,
     Sibling,
     generations,
+    identity_at,
     locate,
     next_unread,
     siblings_of,
@@ -157,12 +158,11 @@ class Chain:
 
     def _hides(self, position: Checkpoint) -> bool:
         """Whether the file is where it was and only cannot be opened: then it is looked for again."""
+        if identity_at(self.path) != (position.dev, position.ino):
+            return False
         try:
-            status = os.stat(self.path)  # noqa: PTH116  texts throughout: no Path objects on hot paths
-            if (status.st_dev, status.st_ino) != (position.dev, position.ino):
-                return False
             os.close(os.open(self.path, OPEN_FLAGS))
-        except (FileNotFoundError, NotADirectoryError):
+        except FileNotFoundError:
             return False
         except OSError:
             return True
@@ -208,12 +208,12 @@ class Chain:
             return 0
         age = self._ages()
         mine = age.get(identity, -1)
+        there = identity_at(self.path)  # the current file may have been rotated away just now
         begun = [index for index, reader in enumerate(self.readers, 1) if reader.identity == place.follows]
         for index, reader in enumerate(self.readers):
             if begun and index < begun[0]:
                 continue
-            at_path = reader is self.current and reader.identity not in age  # it may have been renamed just now
-            if reader.identity == place.followed_by or at_path or -1 < mine < age.get(reader.identity, -1):
+            if reader.identity in {place.followed_by, there} or -1 < mine < age.get(reader.identity, -1):
                 return index
         return len(self.readers)
 

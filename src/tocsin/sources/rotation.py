@@ -68,6 +68,15 @@ def _dateless(suffix: str) -> str:
     return re.sub(r"\A(\d{4})[-_.]?(\d{2})[-_.]?(\d{2})", r"\1\2\3", suffix) if len(suffix) != 10 else suffix
 
 
+def identity_at(path: str) -> Identity | None:
+    """Which file a path leads to; None where to none, or where that cannot be known."""
+    try:
+        status = os.stat(path)  # noqa: PTH116  texts throughout: this room's hot paths build no Path objects
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino
+
+
 def split_packing(name: str) -> tuple[str, Packing]:
     """A file name without the suffix of its packing, and the packing."""
     found = _PACKED.search(name)
@@ -190,21 +199,16 @@ def locate(path: str, position: Checkpoint) -> Found | None:
     the position is the answer only where nothing better is found: it shows that nothing of that file is unread.
     """
     siblings = siblings_of(path)
-    try:
-        status = os.stat(path)  # noqa: PTH116
-    except OSError:
-        pass_current: list[Sibling] = []
-    else:
-        identity = (status.st_dev, status.st_ino)
-        pass_current = [Sibling(path, "", Age("other", ()), identity, status.st_size, status.st_mtime_ns)]
-    known = [s for s in pass_current + siblings if s.identity == (position.dev, position.ino) and not s.packing]
-    for sibling in known:
-        if not position.offset or relation(position, sibling.path, "") == "same":
-            return Found(sibling.path, "", sibling.identity, "same")
+    there = identity_at(path)
+    wanted = (position.dev, position.ino)
+    plain = [(sibling.path, sibling.identity) for sibling in siblings if not sibling.packing]
+    for place, identity in [(path, there), *plain]:
+        if identity == wanted and (not position.offset or relation(position, place, "") == "same"):
+            return Found(place, "", identity, "same")
     if not position.offset:
         return None
-    if pass_current and relation(position, path, "") == "same":
-        return Found(path, "", pass_current[0].identity, "same")
+    if there is not None and relation(position, path, "") == "same":
+        return Found(path, "", there, "same")
     return _locate_copy(siblings, position)
 
 

@@ -115,10 +115,12 @@ def test_line_numbers_and_offsets_are_those_of_the_source() -> None:
         assert block.row(starts[n], starts[n] + len(lines[n])) == ("log", 77 + n, 1000 + starts[n], lines[n])
     joined = Block(Batch("log", data, 1000, 0), COMBINED, ANCHOR, lambda _: None)
     assert joined.number(starts[5]) == 0, "who joined in mid-file cannot know"
-    spans = Lines(data, starts[10])
-    for n in (0, 1, 5, 150):
+    spans = Lines(data)
+    for n in (0, 1, 5, 5, 150):
         start, end = spans.span(n)
-        assert (start, data[start:end]) == (starts[10 + n], lines[10 + n])
+        assert (start, data[start:end]) == (starts[n], lines[n])
+    spans.know(170, starts[170])
+    assert spans.span(172)[0] == starts[172]
 
 
 def test_a_finding_says_where_its_lines_stand() -> None:
