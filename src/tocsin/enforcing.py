@@ -23,6 +23,7 @@ READ_EVERY_S = 600.0
 LOOK_EVERY_S = 30.0
 LOOK_SUBJECTS = 500  # 20 microseconds each, and bans go between
 RETRY_S = 1.0
+WAITING_OPS = 120_000
 LATENCIES_KEPT = 2000
 FAILURES_SAID = 20  # of one reading; the rest is counted
 
@@ -77,6 +78,9 @@ class Enforcing:
             return
         if self._waiting:
             self._waiting.extend(ops)
+            if len(self._waiting) > WAITING_OPS:  # what is dropped here, the next reading finds missing
+                self._waiting.clear()
+                self._read_due_s = min(self._read_due_s, time.monotonic() + RETRY_S)
             return
         self._waiting.extend(self.enforcer.send(ops))
 
