@@ -40,8 +40,11 @@ class ControlServer:
         selector.register(listener, selectors.EVENT_READ, self._accept)
 
     def _accept(self) -> None:
-        client, _ = self.listener.accept()
         self.drop_silent(time.monotonic())
+        try:
+            client, _ = self.listener.accept()
+        except OSError:
+            return  # it has gone again, or descriptors are short: it will ask again, and bans must go on
         if len(self.clients) >= CLIENTS_AT_MOST:
             client.close()
             return
