@@ -10,9 +10,10 @@ from typing import Literal
 from msgspec import Struct
 
 from tocsin.model import Batch
-from tocsin.sources.chain import Chain, Keeper, reason_of
+from tocsin.sources.chain import Chain
 from tocsin.sources.fingerprint import Checkpoint
 from tocsin.sources.lines import BEFORE_BYTES, HEAD_BYTES, MAX_LINE_BYTES, Lines
+from tocsin.sources.lineup import Keeper, Lineup, reason_of
 from tocsin.sources.rotation import OPEN_FLAGS
 
 VANISHED_S = 5.0
@@ -44,6 +45,7 @@ class Source:
         "_retry_ts",
         "_vanished",
         "chain",
+        "lineup",
         "path",
         "polled",
         "trouble",
@@ -51,7 +53,8 @@ class Source:
 
     def __init__(self, path: str, keeper: Keeper, since_ns: int) -> None:
         self.path = path
-        self.chain = Chain(path, keeper, since_ns)
+        self.lineup = Lineup(path, keeper, since_ns)
+        self.chain = Chain(self.lineup)
         self.polled = ""
         self.trouble = ""
         self._keeper = keeper
@@ -69,12 +72,12 @@ class Source:
             except OSError:
                 self._join_bytes = 0
         self.check(now)
-        if self.chain.current is None or not self.chain.current.confirmed:
-            self.chain.refuse_older()
+        if self.lineup.current is None or not self.lineup.current.confirmed:
+            self.lineup.refuse_older()
 
     def resume(self, positions: Sequence[Checkpoint], now: float) -> None:
         """Go on from checkpoints, oldest file first."""
-        self.chain.resume(positions, now)
+        self.lineup.resume(positions, now)
         self.check(now)
 
     def check(self, now: float) -> None:
@@ -87,16 +90,16 @@ class Source:
         except OSError as error:
             self._be_troubled(reason_of(error), now)
             return
-        current = self.chain.current
+        current = self.lineup.current
         if current is not None and current.identity == (status.st_dev, status.st_ino):
             if self.trouble or self._missing_ts is not None:
                 self._recover(now)
             return
-        if current is None and self.trouble:
-            if now < self._retry_ts:
+        if current is None:
+            if self.trouble and now < self._retry_ts:
                 return
-            self.chain.place_again(now)
-            if self.chain.current is not None:
+            self.lineup.place_again(now)
+            if self.lineup.current is not None:
                 self._recover(now)
                 return
         self._switch(now)
@@ -117,18 +120,18 @@ class Source:
         """The files open now, and the path itself where none is."""
         rows = [
             Followed(self.path, r.path, os.fstat(r.fd).st_size, r.lines.offset, "", self.polled)
-            for r in self.chain.readers
+            for r in self.lineup.readers
         ]
-        if self.chain.current is None:
+        if self.lineup.current is None:
             why = self.trouble or "there is no such file yet"
             rows.append(Followed(self.path, self.path, 0, 0, why, self.polled))
         return rows
 
     def _miss(self, now: float) -> None:
-        self.chain.retire(now)
+        self.lineup.retire(now)
         if self._missing_ts is None:
             self._missing_ts = now
-        elif not self._vanished and now - self._missing_ts >= VANISHED_S and self.chain.begun:
+        elif not self._vanished and now - self._missing_ts >= VANISHED_S and self.lineup.begun:
             self._vanished = True
             self._keeper.tell(self.path, "vanished", "the file is gone and none took its place; waiting for it", now)
 
@@ -160,14 +163,14 @@ class Source:
         why = ""
         if not S_ISREG(status.st_mode):
             why = "not a regular file: a log file was expected"
-        elif (other := self._keeper.claim((status.st_dev, status.st_ino), self.chain)) is not None:
+        elif (other := self._keeper.claim((status.st_dev, status.st_ino), self.lineup)) is not None:
             why = f"the same file as {other}, where it is read"
         if why:
             os.close(fd)
             self._be_troubled(why, now)
             return
-        rotated = bool(self.chain.readers)
-        self.chain.begin(fd, status, self._joined(fd, status.st_size), now)
+        rotated = bool(self.lineup.readers)
+        self.lineup.begin(fd, status, self._joined(fd, status.st_size), now)
         if rotated:
             self._keeper.tell(self.path, "rotated", "the old file is read to its end, then the new one", now)
         self._recover(now)

@@ -14,7 +14,6 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Literal
 
 from tocsin.model import Batch
-from tocsin.sources.chain import Chain
 from tocsin.sources.fingerprint import Checkpoint
 from tocsin.sources.follow import Followed, Source
 from tocsin.sources.inotify import (
@@ -28,6 +27,7 @@ from tocsin.sources.inotify import (
     silent_file_system,
 )
 from tocsin.sources.lines import MAX_LINE_BYTES
+from tocsin.sources.lineup import Lineup
 from tocsin.sources.notice import Notice, NoticeKind
 from tocsin.sources.pattern import Pattern
 from tocsin.sources.reader import Reader
@@ -68,7 +68,7 @@ class Tail:
         self._patterns = [Pattern(text) for text in patterns]
         self._sources: dict[str, Source] = {}
         self._dirty: dict[Source, None] = {}
-        self._owners: dict[Identity, Chain] = {}
+        self._owners: dict[Identity, Lineup] = {}
         self._by_watch: dict[int, Source] = {}
         self._watch_of: dict[int, int] = {}
         self._directories: dict[int, set[str]] = {}
@@ -135,7 +135,7 @@ class Tail:
 
         Several for one source while files that were rotated away are still read, or known to have been.
         """
-        positions = [position for source in self._sources.values() for position in source.chain.checkpoints()]
+        positions = [position for source in self._sources.values() for position in source.lineup.checkpoints()]
         now_ns = time.time_ns() - _TIMESTAMP_SLACK_NS
         watched = [p.text for p in self._patterns if p.magic]
         return positions + [Checkpoint(text, 0, 0, 0, 0, b"", b"", 0, now_ns) for text in watched]
@@ -153,7 +153,7 @@ class Tail:
     def close(self) -> None:
         """Close all files. What was handed out stays as `checkpoints` said."""
         for source in self._sources.values():
-            source.chain.close()
+            source.lineup.close()
         if self._inotify is not None:
             self._inotify.close()
             self._inotify = None
@@ -163,10 +163,10 @@ class Tail:
 
     # -- for the sources ------------------------------------------------------------------------------------------
 
-    def watch(self, chain: Chain, reader: Reader) -> None:
-        """A chain opened a file."""
-        source = self._sources[chain.path]
-        self._owners[reader.identity] = chain
+    def watch(self, lineup: Lineup, reader: Reader) -> None:
+        """A line-up opened a file."""
+        source = self._sources[lineup.path]
+        self._owners[reader.identity] = lineup
         self._dirty[source] = None
         silent = self._silent_reason(reader)
         if not silent and self._inotify is not None:
@@ -182,24 +182,24 @@ class Tail:
             source.polled = silent
             self._polled[source] = None
             if not self._poll_all:
-                self.tell(chain.path, "polling", f"looked at every {POLL_S} s: {silent}", self._clock())
-        if reader is chain.current:
+                self.tell(lineup.path, "polling", f"looked at every {POLL_S} s: {silent}", self._clock())
+        if reader is lineup.current:
             self._watch_target(source)
 
     def unwatch(self, reader: Reader) -> None:
-        """A chain is about to close a file."""
+        """A line-up is about to close a file."""
         watch = self._watch_of.pop(reader.fd, None)
         if watch is not None and self._inotify is not None:
             self._by_watch.pop(watch, None)
             self._inotify.remove(watch)
 
-    def claim(self, identity: Identity, chain: Chain) -> str | None:
+    def claim(self, identity: Identity, lineup: Lineup) -> str | None:
         """A file is read by one source only, under however many names it is found."""
-        owner = self._owners.setdefault(identity, chain)
-        return None if owner is chain else owner.path
+        owner = self._owners.setdefault(identity, lineup)
+        return None if owner is lineup else owner.path
 
-    def release(self, identity: Identity, chain: Chain) -> None:
-        if self._owners.get(identity) is chain:
+    def release(self, identity: Identity, lineup: Lineup) -> None:
+        if self._owners.get(identity) is lineup:
             del self._owners[identity]
 
     def tell(self, source: str, kind: NoticeKind, text: str, ts: float, lost_bytes: int | None = None) -> None:
@@ -241,7 +241,7 @@ class Tail:
                 source.check(now)
                 self._dirty[source] = None
             elif (base := self._rotated_source(path)) is not None:
-                base.chain.suspect()
+                base.lineup.suspect()
                 self._dirty[base] = None
             elif any(pattern.matches(path) for pattern in self._patterns):
                 self._add(path, now)
@@ -296,7 +296,7 @@ class Tail:
 
     def _dismiss(self, path: str) -> None:
         source = self._sources.pop(path)
-        source.chain.close()
+        source.lineup.close()
         self._dirty.pop(source, None)
         self._polled.pop(source, None)
 
