@@ -6,6 +6,7 @@ install, and the same lines with the same rules give the same decisions anywhere
 
 from __future__ import annotations
 
+import gc
 import time
 from collections.abc import Callable, Sequence
 from datetime import tzinfo
@@ -80,8 +81,13 @@ class Replay:
         stands in `troubles` afterwards; the rest was read all the same.
         """
         began_s = time.perf_counter()
-        for batch in read_finished(self.paths, progress=progress, line_ts=self._line_ts, on_error=self.troubles.append):
-            self.pipeline.take(batch, self._anchor(batch.source))
+        collecting = gc.isenabled()
+        gc.disable()  # nothing here makes cycles, and looking for them among 100,000 clients takes a tenth of the time
+        try:
+            self._read(progress)
+        finally:
+            if collecting:
+                gc.enable()
         counts, pool = self.pipeline.engine.counts, self.pipeline.engine.pool
         return Summary(
             lines=counts.lines,
@@ -95,6 +101,10 @@ class Replay:
             no_address=counts.no_address,
             evicted=pool.evicted,
         )
+
+    def _read(self, progress: Callable[[int], None] | None) -> None:
+        for batch in read_finished(self.paths, progress=progress, line_ts=self._line_ts, on_error=self.troubles.append):
+            self.pipeline.take(batch, self._anchor(batch.source))
 
     def _decided(self, decision: Decision, finding: Finding | None) -> None:
         self.decisions += 1

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import math
 from _blake2 import blake2b  # what hashlib hands out; hashlib itself loads OpenSSL, 4 MB of it
+from bisect import insort
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -274,14 +275,6 @@ class Engine:
         slow = 0
         rows = skim(data, 0, len(data))
         for i, (client, stamp) in enumerate(rows):
-            if i == candidate:
-                slow += 1
-                lines.know(i, marked)
-                self._take_line(block, plan, marked, data.find(b"\n", marked), mask | flood.mask)
-                last_stamp, now_ts, floor_ts = b"", self.now_ts, self.now_ts - self.limits.lateness_s
-                known, (marked, mask) = marked, next(awaited, (len(data), 0))
-                candidate += data.count(b"\n", known, marked)
-                continue
             if stamp != last_stamp:
                 known_ts = stamps.get(stamp)
                 if known_ts is not None and floor_ts <= known_ts <= now_ts:
@@ -291,8 +284,23 @@ class Engine:
                     last_stamp, ts = (b"", 0.0) if placed is None else (stamp, placed)
                     now_ts, floor_ts = self.now_ts, self.now_ts - self.limits.lateness_s
             times = hot.get(client)
-            if times is not None and ts >= times[-1] and len(times) < near:
-                times.append(ts)  # the common end: an address at work, far from the limit
+            if times is not None and last_stamp and len(times) < near:  # the common end: at work, far from the limit
+                if ts >= times[-1]:
+                    times.append(ts)
+                else:
+                    insort(times, ts)
+                if i != candidate:
+                    continue
+                mask &= ~flood.mask
+            else:
+                mask |= flood.mask
+            if i == candidate:
+                slow += 1
+                lines.know(i, marked)
+                self._take_line(block, plan, marked, data.find(b"\n", marked), mask)
+                last_stamp, now_ts, floor_ts = b"", self.now_ts, self.now_ts - self.limits.lateness_s
+                known, (marked, mask) = marked, next(awaited, (len(data), 0))
+                candidate += data.count(b"\n", known, marked)
                 continue
             key = clients.get(client) or self._client(block, flood, client)
             if not key or not last_stamp:  # does not fit, or too late: the slow way counts it as what it is
@@ -311,11 +319,15 @@ class Engine:
                 self._take_line(block, plan, *lines.span(i), flood.mask)
                 continue
             if near > 1:
-                if value is None and key not in window.old:
-                    window.begin(key, ts)
+                if value is None and (value := window.revive(key, ts)) is None:
                     continue
-                if type(value) is float and ts >= value:
-                    window.young[key] = value = [value, ts]
+                if type(value) is float:
+                    (window.young if key in window.young else window.old)[key] = value = [value]
+                if len(value) < near:
+                    if ts >= value[-1]:
+                        value.append(ts)
+                    else:
+                        insort(value, ts)
                     if len(client) == len(key) or ":" in key:
                         hot[client] = value
                     continue

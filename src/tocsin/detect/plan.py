@@ -32,11 +32,12 @@ class Tracker:
         self.event_type = EVENT_TYPES.get(rule.rule.on)
         self.by_address = rule.rule.by in {("address",), ("network",)}
         self.window: CountWindow | DistinctWindow
+        # Lines before these are pushed out of the evidence by the time that the limit is crossed.
+        arm = max(1, self.limit - EVIDENCE_LINES + 1)
         if rule.rule.distinct:
-            self.window = DistinctWindow(pool, self.limit, self.within_s, lateness_s)
+            self.window = DistinctWindow(pool, self.limit, self.within_s, lateness_s, arm)
         else:
-            arm = max(1, self.limit - EVIDENCE_LINES + 1) if rule.skim else 1
-            self.window = CountWindow(pool, self.limit, self.within_s, lateness_s, arm)
+            self.window = CountWindow(pool, self.limit, self.within_s, lateness_s, arm if rule.skim else 1)
         self.contributors = None if self.by_address else Contributors(self.window)
 
     def count(self, key: str, ts: float, event: HttpRequest | AuthAttempt | None) -> int:
@@ -70,7 +71,8 @@ class Plan:
 def make_plan(all_trackers: Sequence[Tracker], fmt: Format, *, prefilter: bool, fallback: bool) -> Plan:
     """How the rules apply to a format. Without `prefilter` every line is a candidate for every rule."""
     trackers = [tracker for tracker in all_trackers if tracker.event_type is EVENT_OF_KIND[fmt.kind]]
-    flood = next((t for t in trackers if t.rule.skim), None) if fmt.skim and prefilter else None
+    trackers.sort(key=lambda tracker: not tracker.rule.skim)  # first: the engine counts for it before it parses
+    flood = trackers[0] if trackers and trackers[0].rule.skim and fmt.skim and prefilter else None
     patterns: list[Pattern] = []
     always = 0
     for tracker in trackers:

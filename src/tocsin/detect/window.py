@@ -135,13 +135,17 @@ class CountWindow(Window):
             window[key] = value
         return self._extend(key, value, ts)
 
-    def begin(self, key: str, ts: float) -> None:
-        """The first event of a key that is in neither generation, where `limit` and `arm` are above one."""
-        self.young[key] = ts
+    def revive(self, key: str, ts: float) -> Value | None:
+        """What is known of a key that is not young, made young; None: nothing was, and the key begins with `ts`. For
+        those who count in the window's own values, where `limit` and `arm` are above one.
+        """
+        value: Value | None = self.old.pop(key, None)
+        self.young[key] = ts if value is None else value
         pool = self.pool
         pool.young += 1
         if pool.young > pool.capacity:
             pool.make_room()
+        return value
 
     def _extend(self, key: str, times: list[float], ts: float) -> int:
         limit, within_s = self.limit, self.within_s
@@ -167,7 +171,11 @@ class CountWindow(Window):
 
 
 class DistinctWindow(Window):
-    """Counts distinct values."""
+    """Counts distinct values. From `arm` values on (those too old to matter may be among them) an event is ARMED."""
+
+    def __init__(self, pool: Pool, limit: int, within_s: float, lateness_s: float, arm: int = 1) -> None:
+        super().__init__(pool, limit, within_s, lateness_s)
+        self.arm = arm
 
     def add(self, key: str, ts: float, value: str) -> int:
         """Count a value; CROSSED (and the key begins anew) if it completes `limit` distinct ones within `within_s`."""
@@ -188,7 +196,7 @@ class DistinctWindow(Window):
         if len(seen) >= self.limit and self._crossed(seen, ts):
             self.forget(key)
             return CROSSED
-        return ARMED
+        return ARMED if len(seen) >= self.arm else QUIET
 
     def _insert(self, times: list[float], ts: float) -> None:
         """Note one more time of a value; a time between two that lie within one window adds nothing and is left out."""
