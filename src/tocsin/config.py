@@ -20,6 +20,7 @@ from tocsin.config_model import (
     Config,
     ConfigError,
     ConfigErrors,
+    Fail2ban,
     Guard,
     Ledger,
     Limits,
@@ -40,6 +41,7 @@ from tocsin.config_values import (
     log_format,
     number,
     path,
+    path_or_none,
     printable,
     proper_network,
     ratio,
@@ -58,6 +60,7 @@ __all__ = [
     "Config",
     "ConfigError",
     "ConfigErrors",
+    "Fail2ban",
     "Guard",
     "Ledger",
     "Limits",
@@ -122,6 +125,14 @@ SECTIONS: dict[str, tuple[type[Struct], tuple[Key, ...]]] = {
         (
             Key("paths", "paths", each(path), '["/etc/tocsin/rules.d"]'),
             Key("disable", "disable", each(identifier("rule")), '["scanner-agent"]'),
+        ),
+    ),
+    "fail2ban": (
+        Fail2ban,
+        (
+            Key("path", "path", path_or_none, '"/etc/fail2ban"'),
+            Key("actions", "actions", flag, "true"),
+            Key("actions_user", "actions_user", user_name, '"nobody"'),
         ),
     ),
     "bans": (

@@ -81,6 +81,16 @@ class Bans(Struct, frozen=True):
     max_active: int = 200_000
 
 
+class Fail2ban(Struct, frozen=True):
+    """`[fail2ban]`: whose jails run beside the rules. `path` empty: nobody's. `actions`: whether what is no firewall
+    action runs too, as `actions_user`.
+    """
+
+    path: str = ""
+    actions: bool = True
+    actions_user: str = "tocsin-actions"
+
+
 class Breaker(Struct, frozen=True):
     """`[breaker]`: when a rule that hits visitors stops banning, and for how long it must be calm to go on."""
 
@@ -115,6 +125,7 @@ class Config(Struct, frozen=True):
     allow: Allow = field(default_factory=Allow)
     proxies: Proxies = field(default_factory=Proxies)
     rules: Rules = field(default_factory=Rules)
+    fail2ban: Fail2ban = field(default_factory=Fail2ban)
     bans: Bans = field(default_factory=Bans)
     breaker: Breaker = field(default_factory=Breaker)
     ledger: Ledger = field(default_factory=Ledger)

@@ -194,6 +194,11 @@ def path(value: Any, report: Report) -> Any:
     return value
 
 
+def path_or_none(value: Any, report: Report) -> Any:
+    """An absolute path, or an empty text for none."""
+    return value if value == "" else path(value, report)
+
+
 def each(read: Read) -> Read:
     """A list; every element is read, and every mistake reported."""
 

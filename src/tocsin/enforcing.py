@@ -10,11 +10,13 @@ from __future__ import annotations
 import math
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
+from itertools import chain, islice
 
 from tocsin.decide.policy import Policy
-from tocsin.decide.reconcile import next_change_ts, reconcile
+from tocsin.decide.reconcile import next_change_ts, reconciling
 from tocsin.enforce.client import Enforcer, InForce
+from tocsin.enforce.outgoing import Outgoing
 from tocsin.enforce.protocol import Actual, Changed, Receipts
 from tocsin.ledger.store import Ledger
 from tocsin.model import Decision, Op, Receipt
@@ -23,8 +25,11 @@ READ_EVERY_S = 600.0
 LOOK_EVERY_S = 30.0
 LOOK_SUBJECTS = 500  # 20 microseconds each, and bans go between
 RETRY_S = 1.0
-WAITING_OPS = 120_000
 LATENCIES_KEPT = 2000
+RECEIPTS_KEPT = 2000
+HEAR_EVERY_OPS = 250
+RESTATED_A_STEP = 200  # decisions, of 2 microseconds each
+RESTATE_EVERY_S = 0.02
 FAILURES_SAID = 20  # of one reading; the rest is counted
 
 Say = Callable[..., None]
@@ -44,60 +49,57 @@ class Enforcing:
         self.receipts: dict[str, Receipt] = {}
         self.stopped: dict[str, tuple[int, int]] = {}
         self._arrival_ts: dict[str, float] = {}
-        self._waiting: deque[Op] = deque()
+        self._outgoing = None if enforcer is None else Outgoing(enforcer)
         self._reading: InForce | None = None
         self._read_id: int | None = None
         self._read_again = False
         self._adopted = False
         self._read_due_s = 0.0
         self._looks: dict[int, InForce] = {}
-        self._to_look: deque[str] = deque()
+        self._look_at = 0  # the position in the policy of whom to look at next
         self._look_due_s = time.monotonic() + LOOK_EVERY_S
-        self._expected = 0
-        self._failed = 0
+        self._planned = False
+        self._unheard = 0
+        self._restating: Iterator[Decision] | None = None
+        self._restate_due_s = 0.0
 
     # -- out ---------------------------------------------------------------------------------------------------------
 
     def apply(self, decision: Decision, arrival_ts: float | None = None) -> None:
         """Bring a decision into the kernel, if it belongs there."""
-        if self.enforcer is None or decision.held is not None:
+        if self._outgoing is None or decision.held is not None:
             return
         if decision.action == "lift":
-            self._send([Op("unban", decision.subject, None, decision.id)])
+            self._send(Op("unban", decision.target, None, decision.id))
             return
-        left_s = math.inf if decision.end_ts is None else decision.end_ts - time.time()
-        if left_s <= 0:
-            return  # read late, after a stop: its time is over
+        end_ts, seconds = decision.end_ts, None
+        if end_ts is not None:
+            left_s = end_ts - time.time()
+            if left_s <= 0:
+                return  # read late, after a stop: its time is over
+            seconds = max(1, math.ceil(left_s))
+        self._send(Op("ban", decision.target, seconds, decision.id))
         if arrival_ts is not None and len(self._arrival_ts) < LATENCIES_KEPT:
             self._arrival_ts[decision.id] = arrival_ts
-        seconds = None if decision.end_ts is None else max(1, math.ceil(left_s))
-        self._send([Op("ban", decision.subject, seconds, decision.id)])
 
-    def _send(self, ops: list[Op]) -> None:
-        if self.enforcer is None:
-            return
-        if self._waiting:
-            self._waiting.extend(ops)
-            if len(self._waiting) > WAITING_OPS:  # what is dropped here, the next reading finds missing
-                self._waiting.clear()
-                self._read_due_s = min(self._read_due_s, time.monotonic() + RETRY_S)
-            return
-        self._waiting.extend(self.enforcer.send(ops))
+    def _send(self, op: Op) -> None:
+        if self._outgoing is not None and not self._outgoing.decided(op):
+            self._arrival_ts.clear()  # what was dropped, the next reading finds missing
+            self._read_due_s = min(self._read_due_s, time.monotonic() + RETRY_S)
+        self._unheard += 1
+        if self._unheard >= HEAR_EVERY_OPS:  # a flood in one batch: who only talks is not answered
+            self._unheard = 0
+            self.receive()
 
     def flush(self) -> None:
         """Offer again what the enforcer's queue could not take."""
-        if self.enforcer is None:
-            return
-        self.enforcer.flush()
-        if self._waiting:
-            ops = list(self._waiting)
-            self._waiting.clear()
-            self._waiting.extend(self.enforcer.send(ops))
+        if self._outgoing is not None:
+            self._outgoing.advance()
 
     @property
     def wants_write(self) -> bool:
         """Whether to wait until the socket takes more."""
-        return self.enforcer is not None and bool(self._waiting or self.enforcer.queued_bytes)
+        return self.enforcer is not None and self.enforcer.queued_bytes > 0
 
     # -- in ----------------------------------------------------------------------------------------------------------
 
@@ -124,20 +126,17 @@ class Enforcing:
             arrival_ts = self._arrival_ts.pop(receipt.decision, None)
             if arrival_ts is not None and receipt.ok:
                 self.latencies_s.append(receipt.ts - arrival_ts)
-        if len(message.receipts) <= FAILURES_SAID:
-            self.receipts.update((receipt.decision, receipt) for receipt in message.receipts)
-            while len(self.receipts) > LATENCIES_KEPT:
-                del self.receipts[next(iter(self.receipts))]
+        self.receipts.update((receipt.decision, receipt) for receipt in message.receipts if receipt.decision)
+        while len(self.receipts) > RECEIPTS_KEPT:
+            del self.receipts[next(iter(self.receipts))]
         for receipt in failed[:FAILURES_SAID]:
             self.say("failed", f"{receipt.verb} {receipt.subject} failed: {receipt.error}", subject=receipt.subject)
         if len(failed) > FAILURES_SAID:
             self.say("failed", f"{len(failed) - FAILURES_SAID} more changes failed")
         self.error = failed[0].error if failed else ""
-        if self._expected:
-            self._expected -= len(message.receipts) if not message.revised else 0
-            if self._expected <= 0:
-                self._expected = 0
-                self.ready = True
+        if self._outgoing is not None and not message.revised:
+            self._outgoing.answered(len(message.receipts))
+            self.ready = self.ready or (self._planned and self._outgoing.settled)
         if failed:
             self._read_due_s = min(self._read_due_s, time.monotonic() + RETRY_S)
 
@@ -166,22 +165,28 @@ class Enforcing:
             self.error = ""
             if not self._adopted:
                 self._adopted = True
-                self._adopt(actual.remaining_s(now_ts), now_ts)
-            ops = reconcile(self.policy.desired(now_ts), actual.remaining_s(now_ts), now_ts)
-            if ops:
-                missing = sum(op.verb == "ban" for op in ops)
-                self.say("reconcile", f"reconciling: {missing} bans into the kernel, {len(ops) - missing} out of it")
-                self._expected = 0 if self.ready else len(ops)
-                self._send(ops)
-            else:
-                self.ready = True
+                self._adopt(actual.remaining(now_ts), now_ts)
+            self._reconcile(actual, now_ts)
             self._note_counters(actual)
         self._read_due_s = time.monotonic() + (RETRY_S if actual.error else self._pause_s(now_ts))
         if self._read_again:
             self._read_again = False
             self.read_now()
 
-    def _adopt(self, remaining_s: dict[str, float | None], now_ts: float) -> None:
+    def _reconcile(self, actual: InForce, now_ts: float) -> None:
+        if self._outgoing is None:
+            return
+        desired = self.policy.desired(now_ts)
+        ops = reconciling(desired, actual.remaining(now_ts), now_ts)
+        first = next(ops, None)
+        self._planned = True
+        if first is None:
+            self.ready = True
+            return
+        self.say("reconcile", f"reconciling: the kernel holds {len(actual.end_ts)} bans, {len(desired)} are in force")
+        self._outgoing.planned(chain((first,), ops))
+
+    def _adopt(self, remaining_s: Mapping[str, float | None], now_ts: float) -> None:
         """At the start: bans that the kernel holds and nobody remembers stay (the ledger was lost, or we were killed
         before it was written). Those that ended or were lifted are remembered, and go.
         """
@@ -224,24 +229,43 @@ class Enforcing:
         return bool(self._looks)
 
     def tick(self, now_s: float) -> None:
-        """Read or look when it is time (`now_s`: monotonic)."""
+        """Read, look or restate when it is time (`now_s`: monotonic)."""
+        if now_s >= self._restate_due_s:
+            self._restate(now_s)
         if self.enforcer is None:
             return
         if self._reading is None and now_s >= self._read_due_s:
-            self.read_now()
+            if self._outgoing is not None and self._outgoing.busy:
+                self._read_due_s = now_s + RETRY_S
+            else:
+                self.read_now()
         if now_s >= self._look_due_s:
             self._look_due_s = now_s + LOOK_EVERY_S
-            if not self._to_look:
-                self._to_look.extend(self.policy.desired(time.time()))
-            some = [self._to_look.popleft() for _ in range(min(LOOK_SUBJECTS, len(self._to_look)))]
+            some = self.policy.some(self._look_at, LOOK_SUBJECTS)
+            self._look_at = self._look_at + LOOK_SUBJECTS if len(some) == LOOK_SUBJECTS else 0
             if some:
                 self.look(some)
 
+    def _restate(self, now_s: float) -> None:
+        """Hand the bans in force over again to a ledger that has lost some, a few at a time."""
+        self._restate_due_s = now_s + RESTATE_EVERY_S
+        if self._restating is None and self.ledger.wants_restating():
+            self._restating = self.policy.restate(time.time())
+        if self._restating is None or not self.ledger.has_room:
+            return
+        portion = list(islice(self._restating, RESTATED_A_STEP))
+        for decision in portion:
+            self.ledger.decision(decision)
+        if len(portion) < RESTATED_A_STEP:
+            self._restating = None
+
     def due_s(self) -> float:
         """When `tick` has something to do, on the monotonic clock."""
+        restate_s = math.inf if self._restating is None else self._restate_due_s
         if self.enforcer is None:
-            return math.inf
-        return self._look_due_s if self._reading is not None else min(self._look_due_s, self._read_due_s)
+            return restate_s
+        read_s = math.inf if self._reading is not None else self._read_due_s
+        return min(restate_s, self._look_due_s, read_s)
 
     def latency_ms(self) -> dict[str, float | int]:
         """From reading a line to its ban in the kernel, of the last bans."""

@@ -122,7 +122,8 @@ class Decision(Struct, frozen=True, gc=False):
 
     `origin` is who decided: `rule`, `operator` or `import`. `held` says why it is *not* to be put into the kernel
     (observing, breaker tripped, behind a proxy), None where it is. `lifts` is the id of the ban that a `lift` ends;
-    `note` says to people what led to it (which ban of this subject it is, why it was lifted).
+    `note` says to people what led to it (which ban of this subject it is, why it was lifted). `services` are the ports
+    that a ban closes, sorted, as in `tcp/22,tcp/8000-8080,udp/53`; empty: everything.
     """
 
     id: str
@@ -136,10 +137,35 @@ class Decision(Struct, frozen=True, gc=False):
     held: str | None = None
     lifts: str | None = None
     note: str = ""
+    services: str = ""
+
+    @property
+    def target(self) -> str:
+        """What the ban is kept by: see `target_of`."""
+        return target_of(self.subject, self.services)
+
+
+def target_of(subject: str, services: str) -> str:
+    """What a ban is kept by where it may close single services: `192.0.2.7`, or `192.0.2.7 tcp/22,tcp/80`.
+
+    Only hosts (IPv4 addresses and IPv6 /64) are closed to single services.
+    """
+    return f"{subject} {services}" if services else subject
+
+
+def parts_of(target: str) -> tuple[str, str]:
+    """The subject and the services (empty: everything) of a target."""
+    subject, _, services = target.partition(" ")
+    return subject, services
+
+
+def is_host(subject: str) -> bool:
+    """Whether it is an IPv4 address or an IPv6 /64, which may be closed to single services."""
+    return subject.endswith("/64") if ":" in subject else "/" not in subject
 
 
 class Op(Struct, frozen=True, gc=False):
-    """One change to the kernel: `ban` for `seconds` (None: for good) or `unban` of an address or a prefix."""
+    """One change to the kernel: `ban` for `seconds` (None: for good) or `unban` of a target (see `target_of`)."""
 
     verb: Literal["ban", "unban"]
     subject: str
@@ -148,7 +174,7 @@ class Op(Struct, frozen=True, gc=False):
 
 
 class Receipt(Struct, frozen=True, gc=False):
-    """What really happened to an Op."""
+    """What really happened to an Op; `subject` is a target, as there."""
 
     verb: Literal["ban", "unban"]
     subject: str

@@ -7,12 +7,12 @@ from collections.abc import Callable, Sequence
 
 import msgspec
 
-from tocsin.decide.policy import Policy
+from tocsin.decide.policy import Policy, Terms
 from tocsin.detect.engine import Engine, Limits, Observer
 from tocsin.formats import RawLines
 from tocsin.model import Batch, Decision, Finding
 from tocsin.reading import Readings
-from tocsin.rules import CompiledRule
+from tocsin.rules import CompiledRule, Failure, Place
 
 OnDecision = Callable[[Decision, Finding | None], None]
 
@@ -37,9 +37,10 @@ class Pipeline:
         prefilter: bool = True,
     ) -> None:
         self.engine = Engine(rules, limits, prefilter=prefilter, observer=observer)
-        self.bans_s = {rule.rule.id: rule.rule.ban_s for rule in rules}
+        self.rules = {rule.rule.id: rule for rule in rules}
+        self._terms = {name: Terms(rule.ban_s_of, rule.services, rule.held) for name, rule in self.rules.items()}
         self._raw = RawLines()
-        self._raw_rules = any(rule.rule.on == "line" for rule in rules)
+        self._raw_rules = [rule.covers for rule in rules if rule.rule.on in ("line", "filter")]
         self.policy = policy
         self.readings = readings
         self.on_decision = on_decision
@@ -49,11 +50,19 @@ class Pipeline:
     def take(self, batch: Batch, now_ts: float) -> None:
         """Take whole lines of one source; `now_ts` resolves missing years (arrival, or a finished file's time)."""
         fmt, anchor = self.readings.of(batch, now_ts)
-        if fmt is None and not self._raw_rules:
+        if fmt is None and not self.reads(batch.source):
             self.engine.skip(batch, "no known format fits this log; name one in [[log]]")
             return
         fmt = fmt or self._raw
         self.engine.step(batch, fmt, anchor, self._judge)
+
+    def count(self, rule_id: str, failure: Failure, ts: float, place: Place) -> None:
+        """Count a failure that had to wait for its judge."""
+        self.engine.count(rule_id, failure, ts, place, self._judge)
+
+    def reads(self, source: str) -> bool:
+        """Whether a rule looks at this source's raw lines, be its format known or not."""
+        return any(covers(source) for covers in self._raw_rules)
 
     def _judge(self, finding: Finding) -> float | None:
         """Decide, hand over, and say until when the subject's lines are of no account: as long as it is banned."""
@@ -61,12 +70,13 @@ class Pipeline:
         if finding.ts < self._hushed.get(which, finding.ts):
             return None
         self.on_finding(finding)
-        decision = self.policy.decide(finding, self.bans_s[finding.rule])
+        rule = self.rules[finding.rule]
+        decision = self.policy.decide(finding, rule.rule.ban_s, self._terms[finding.rule])
         for lift in self.policy.take_lifts():
-            self.engine.unmute(lift.subject)
+            self.engine.unmute(lift.target)
             self.on_decision(lift, None)
         if decision is None:
-            return self.policy.until_ts(finding.subject, finding.ts)
+            return self.policy.until_ts(finding.subject, finding.ts, rule.services)
         self.on_decision(decision, finding)
         if decision.held is not None and decision.held != "observing":
             self._hush(which, finding.ts + finding.within_s)

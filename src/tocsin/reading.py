@@ -14,6 +14,7 @@ from tocsin.model import Batch, Evidence, HttpRequest
 SNIFF_LINES = 200
 COMMONEST = "combined"
 SURE_SHARE = 0.5  # of the lines tried that must fit; below that it is no format we know
+LOOKED_AT_BYTES = 1 << 17  # an unknown log is looked at with each block so far, then whenever it has doubled
 
 
 class Reading(Struct):
@@ -45,17 +46,27 @@ class Readings:
         self.ignored: set[str] = set()
         self.known: dict[str, Reading] = {}
         self._by_spec: dict[str, Format] = {}
+        self._unknown: dict[str, tuple[int, int]] = {}  # bytes seen, and when to look again
 
     def of(self, batch: Batch, now_ts: float) -> tuple[Format | None, Anchor]:
         """The format for a batch (None: unknown so far) and the anchor for its lines."""
         anchor = Anchor(now_ts, self.zone)
         reading = self.known.get(batch.source)
-        if reading is None or reading.format is None:
+        if reading is None or (reading.format is None and self._is_due(batch)):
             reading = self._find(batch, anchor)
             if batch.source not in self.known or reading.format is not None:
                 self.on_new(batch.source, reading)
             self.known[batch.source] = reading
         return reading.format, anchor
+
+    def _is_due(self, batch: Batch) -> bool:
+        """Whether to look at an unknown log again. Trying all formats on each block of a long one costs more than all
+        that is done with it."""
+        seen, due = self._unknown.get(batch.source, (0, 0))
+        seen += len(batch.data)
+        looks = seen >= due
+        self._unknown[batch.source] = (seen, 2 * seen if looks and seen > LOOKED_AT_BYTES else due)
+        return looks
 
     def expected(self, source: str, lines: bytes, now_ts: float) -> Format:
         """The format of a source's next lines: as named, or told by these of its lines, else the commonest."""

@@ -13,7 +13,9 @@ import msgspec
 from tocsin import __version__
 from tocsin.control import Reply, Request
 from tocsin.decide.policy import RefusedError
-from tocsin.model import Decision
+from tocsin.importing import Arrival, Taken, refusal, take, take_back
+from tocsin.ledger.writer import Recollection
+from tocsin.model import Decision, parts_of, target_of
 
 if TYPE_CHECKING:
     from tocsin.guard import Watcher
@@ -29,6 +31,7 @@ class Steering:
 
     def __init__(self, watcher: Watcher) -> None:
         self.watcher = watcher
+        self._moving: set[str] = set()  # decisions of the last portion of an import that the kernel has not answered
         self._commands = {
             "status": self._status,
             "ban": self._ban,
@@ -36,6 +39,8 @@ class Steering:
             "stopped": self._stopped,
             "reset": self._reset,
             "reload": self._reload,
+            "import": self._import,
+            "import-undo": self._import_undo,
         }
 
     def answer(self, request: Request) -> Reply:
@@ -47,28 +52,48 @@ class Steering:
             return command(request)
         except RefusedError as error:
             return {"error": str(error), "kind": "refused"}
-        except (ValueError, TypeError) as error:
+        except (ValueError, TypeError, msgspec.ValidationError) as error:
             return {"error": str(error), "kind": "usage"}
 
     def _ban(self, request: Request) -> Reply:
         seconds = request.get("seconds")
         if seconds is not None and (not isinstance(seconds, int | float) or not seconds >= 1):
             raise ValueError(f"expected at least one second, or null for good, got {seconds!r}")
-        subject, now_ts = str(request.get("subject")), time.time()
-        decision = self.watcher.policy.ban(subject, seconds, now_ts, force=bool(request.get("force")))
+        subject, now_ts, rule = str(request.get("subject")), time.time(), str(request.get("rule") or "")
+        decision = self.watcher.policy.ban(
+            subject, seconds, now_ts, force=bool(request.get("force")), services=self._services(rule)
+        )
+        if rule:
+            decision = msgspec.structs.replace(decision, rule=rule)
         self.watcher.carry_out(decision)
-        self.watcher.pipeline.engine.mute(decision.subject, decision.end_ts or float("inf"))
+        self.watcher.pipeline.engine.mute(decision.target, decision.end_ts or float("inf"))
         receipts = self._receipts([decision])
         return {"decision": msgspec.to_builtins(decision), "receipt": receipts[0] if receipts else None}
 
     def _unban(self, request: Request) -> Reply:
+        """With `rule`, a jail's: where it closes single services, its own ban of the subject alone."""
         watcher, now_ts = self.watcher, time.time()
-        subjects = list(watcher.policy.desired(now_ts)) if request.get("all") else [str(request.get("subject"))]
-        lifts = [lift for subject in subjects for lift in watcher.policy.lift(subject, now_ts)]
+        lifts: list[Decision] = []
+        for subject in self._to_unban(request, now_ts):
+            own = target_of(subject, self._services(str(request.get("rule") or "")))
+            if own != subject and watcher.policy.end_of(own) is not None:
+                lifts.append(watcher.policy.lift_own(own, now_ts, "unbanned"))
+            else:
+                lifts += watcher.policy.lift(subject, now_ts)
         for lift in lifts:
-            watcher.pipeline.engine.unmute(lift.subject)
+            watcher.pipeline.engine.unmute(lift.target)
             watcher.carry_out(lift)
-        return {"lifted": [lift.subject for lift in lifts], "receipts": self._receipts(lifts)}
+        return {"lifted": list(dict.fromkeys(lift.subject for lift in lifts)), "receipts": self._receipts(lifts)}
+
+    def _to_unban(self, request: Request, now_ts: float) -> list[str]:
+        if request.get("all"):
+            return list(dict.fromkeys(parts_of(target)[0] for target in self.watcher.policy.desired(now_ts)))
+        return [str(request.get("subject"))]
+
+    def _services(self, rule: str) -> str:
+        """What a ban of a jail closes; empty: everything."""
+        jailing = self.watcher.jailing
+        return jailing.jailed.services_of(rule) if rule and jailing is not None else ""
 
     def _receipts(self, decisions: list[Decision]) -> list[dict[str, Any]]:
         """The kernel's answers, as far as they come, so that the operator hears what really happened."""
@@ -104,6 +129,77 @@ class Steering:
             self.watcher.announcer.say("breaker", notice.text, rule=notice.rule)
         return {"reset": done}
 
+    def _import(self, request: Request) -> Reply:
+        """Take over bans of another program: a portion of `Arrival`s. `left` holds the positions of those that were
+        not taken, and why; with `dry` nothing is taken. `said` is announced, after the last portion. `waiting` is how
+        many of the last portion's Ops the kernel has not answered: who sends the next one before, delays bans.
+        """
+        policy, now_ts, dry = self.watcher.policy, time.time(), bool(request.get("dry"))
+        if (why := self._cannot_import()) is not None and not dry:
+            return {"error": why, "kind": "unavailable"}
+        if request.get("rows"):
+            self._moving.clear()
+        taken: list[Taken] = []
+        left: list[tuple[int, str]] = []
+        for number, arrival in enumerate(msgspec.convert(request.get("rows", []), list[Arrival])):
+            services = self._services(arrival.rule)
+            reason = refusal(policy, arrival, now_ts, services)
+            if reason is not None:
+                left.append((number, reason))
+            elif not dry:
+                taken.append(take(policy, self, arrival, now_ts, services))
+        if request.get("said"):
+            self.watcher.announcer.say("import", str(request["said"]))
+        return {"taken": msgspec.to_builtins(taken), "left": left, **self._answered()}
+
+    def _import_undo(self, request: Request) -> Reply:
+        """Take back a portion of what `import` has taken, in the order given (the last taken first)."""
+        if (why := self._cannot_import()) is not None:
+            return {"error": why, "kind": "unavailable"}
+        now_ts = time.time()
+        rows = msgspec.convert(request.get("rows", []), list[Taken])
+        self._moving.clear()
+        lifted = sum(take_back(self.watcher.policy, self, row, now_ts) for row in rows)
+        if request.get("said"):
+            self.watcher.announcer.say("import", str(request["said"]))
+        return {"lifted": lifted, **self._answered()}
+
+    def _answered(self) -> Reply:
+        """How many of the last portion's Ops wait, and what the firewall has refused since this was asked last."""
+        receipts = self.watcher.enforcing.receipts
+        if self.watcher.enforcing.enforcer is None:
+            self._moving.clear()
+        answered = [receipts[each] for each in self._moving if each in receipts]
+        self._moving -= {receipt.decision for receipt in answered}
+        return {
+            "waiting": len(self._moving),
+            "refused": [f"{receipt.subject}: {receipt.error}" for receipt in answered if not receipt.ok],
+        }
+
+    def _cannot_import(self) -> str | None:
+        if self.watcher.policy.remembering:
+            return "the guard has just started and is still reading its ledger; try again in a moment"
+        if self.watcher.policy.settings.observe:
+            return "the guard only observes, so no ban would be in force; start it without --observe, then try again"
+        return None
+
+    def carry_out(self, decision: Decision) -> None:
+        """Bring an imported ban, or the end of one, into force: thousands come at once, so each is not announced."""
+        engine = self.watcher.pipeline.engine
+        if decision.action == "lift":
+            engine.unmute(decision.target)
+        else:
+            engine.mute(decision.target, decision.end_ts or float("inf"))
+        self._moving.add(decision.id)
+        self.watcher.enforcing.apply(decision)
+        self.watcher.ledger.decision(decision)
+        if self.watcher.jailing is not None:
+            self.watcher.jailing.note(decision)
+
+    def recollect(self, row: Recollection) -> None:
+        """Keep how often a subject was banned elsewhere."""
+        self.watcher.ledger.recollect(row)
+
     def _reload(self, _request: Request) -> Reply:
         errors = self.watcher.reload()
         return {"ok": not errors, "errors": errors}
@@ -120,7 +216,7 @@ class Steering:
             "observe": observing is not None,
             "why_observing": observing,
             "enforcer": {"ok": not enforcing.error, "error": enforcing.error},
-            "sources": [self._source(followed) for followed in watcher.tail.files()],
+            "sources": [self._source(followed) for followed in watcher.watching.tail.files()],
             "counts": msgspec.to_builtins(engine.counts),
             "tracked": engine.pool.tracked,
             "evicted": engine.pool.evicted,
@@ -133,13 +229,17 @@ class Steering:
                 for source, rows in engine.samples.items()
                 for line, text, reason in rows
             ],
-            "notices": [msgspec.to_builtins(notice) for notice in watcher.notices],
+            "notices": [msgspec.to_builtins(notice) for notice in watcher.watching.notices],
             "ban_latency_ms": enforcing.latency_ms(),
         }
+        if watcher.jailing is not None:
+            sources = [followed.source for followed in watcher.watching.tail.files()]
+            status["jails"] = watcher.jailing.status(engine, sources, time.time())
+            status["actions"] = watcher.jailing.acting.status() if watcher.jailing.acting else None
         return {"status": status}
 
     def _source(self, followed: Followed) -> dict[str, Any]:
-        reading = self.watcher.readings.known.get(followed.source)
+        reading = self.watcher.watching.readings.known.get(followed.source)
         return {
             "source": followed.source,
             "format": reading.format.name if reading and reading.format else None,

@@ -1,5 +1,8 @@
 """The parent of watcher and enforcer: starts both with a socket pair between them, and both anew when one has died.
 
+Where jails of fail2ban have actions, there is a third child, the runner of these. It may die alone: its end of the
+socket stays open here, another one is started at it, and neither of the two notices.
+
 It reads no logs and touches no firewall; it only keeps the rights that starting the two needs. Bans live in the
 kernel and in the ledger, and the watcher goes on where its checkpoint stands, so a restart loses nothing. A child that
 says that it cannot work at all (bad configuration, no permission) is believed: its exit code becomes ours.
@@ -23,15 +26,65 @@ STOP_WITHIN_S = 5.0
 CALM_S = 5.0  # a pair that lived so long may be started again at once
 # glibc keeps what large blocks (checkpoints, messages) have taken, and an arena a thread; mapped apart they are given
 # back: 50 MB of 210 after a million addresses (mallopt(3); musl knows none of these and needs none).
-ALLOCATOR = {"MALLOC_ARENA_MAX": "1", "MALLOC_MMAP_THRESHOLD_": "262144", "MALLOC_TRIM_THRESHOLD_": "262144"}
+ALLOCATOR = {"MALLOC_ARENA_MAX": "1", "MALLOC_MMAP_THRESHOLD_": "65536", "MALLOC_TRIM_THRESHOLD_": "262144"}
 BACKOFF_S = (0.05, 0.2, 1.0, 5.0)
+RUNNER_BACKOFF_S = (0.05, 0.5, 2.0, 10.0, 60.0)
+
+
+class Runner:
+    """The runner of actions, and its end of the socket to the watcher, which outlives it."""
+
+    def __init__(self, arguments: list[str]) -> None:
+        self.watchers_end, self._socket = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self._arguments = arguments
+        self._child: subprocess.Popen[bytes] | None = None
+        self._failures = 0
+        self._started_s = 0.0
+        self.due_s: float | None = time.monotonic()
+
+    def tend(self, now_s: float) -> None:
+        """Notice that it has ended, and start it where that is due."""
+        if self._child is not None and self._child.poll() is not None:
+            self._on_end(self._child.returncode, now_s)
+            self._child = None
+        if self.due_s is not None and now_s >= self.due_s:
+            self.due_s, self._started_s = None, now_s
+            descriptor = self._socket.fileno()
+            self._child = _start("fail2ban.actions.runner", ["--fd", str(descriptor), *self._arguments], (descriptor,))
+
+    def _on_end(self, code: int, now_s: float) -> None:
+        if code in FINAL_CODES:
+            text = f"cannot work (exit code {code}): actions wait until a reload; bans go on"
+        else:
+            self._failures = 0 if now_s - self._started_s > CALM_S else self._failures + 1
+            pause_s = RUNNER_BACKOFF_S[min(self._failures, len(RUNNER_BACKOFF_S) - 1)]
+            self.due_s = now_s + pause_s
+            how = signal.Signals(-code).name if code < 0 else f"exit code {code}"
+            text = f"ended ({how}); another one comes in {pause_s:g} s, bans go on"
+        print(f"tocsin: the runner of actions {text}", file=sys.stderr)
+
+    def reload(self) -> None:
+        """The configuration may be another: one that could not work is started again. The watcher tells the others."""
+        if self._child is None:
+            self.due_s = time.monotonic()
+
+    def stop(self) -> None:
+        """End it, and what it runs."""
+        self.due_s = None
+        self.watchers_end.close()
+        self._socket.close()
+        if self._child is not None:
+            _end(self._child)
 
 
 class Pair:
-    """A watcher and an enforcer that talk to each other; where guard only observes, no enforcer."""
+    """A watcher and an enforcer that talk to each other; where guard only observes, no enforcer. And perhaps a runner:
+    `runner` are its arguments.
+    """
 
-    def __init__(self, arguments: list[str], control: socket.socket) -> None:
+    def __init__(self, arguments: list[str], control: socket.socket, runner: list[str]) -> None:
         self.started_s = time.monotonic()
+        self.runner = Runner(runner) if runner else None
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
         observe = "--observe" in arguments
         with ours, theirs:
@@ -39,8 +92,15 @@ class Pair:
             if not observe:
                 self.children.append(_start("enforce", ["--fd", str(theirs.fileno()), *arguments], (theirs.fileno(),)))
             flags = ["--fd", "-1" if observe else str(ours.fileno()), "--control-fd", str(control.fileno())]
-            watcher = _start("guard", [*flags, *arguments], (ours.fileno(), control.fileno()))
+            passed = [ours.fileno(), control.fileno()]
+            if self.runner is not None:
+                flags += ["--runner-fd", str(self.runner.watchers_end.fileno())]
+                passed.append(self.runner.watchers_end.fileno())
+            watcher = _start("guard", [*flags, *arguments], tuple(passed))
             self.children.insert(0, watcher)  # first: its exit code tells more, and it is to save where it stands
+        if self.runner is not None:
+            self.runner.watchers_end.close()  # so that the runner hears when the watcher has gone
+            self.runner.tend(time.monotonic())
 
     def dead(self) -> subprocess.Popen[bytes] | None:
         """The one that has ended, if any."""
@@ -55,13 +115,19 @@ class Pair:
     def stop(self) -> None:
         """End both: the watcher first and in peace, so that it saves where it stands."""
         for child in self.children:
-            if child.poll() is None:
-                child.terminate()
-            try:
-                child.wait(STOP_WITHIN_S)
-            except subprocess.TimeoutExpired:
-                child.kill()
-                child.wait()
+            _end(child)
+        if self.runner is not None:
+            self.runner.stop()
+
+
+def _end(child: subprocess.Popen[bytes]) -> None:
+    if child.poll() is None:
+        child.terminate()
+    try:
+        child.wait(STOP_WITHIN_S)
+    except subprocess.TimeoutExpired:
+        child.kill()
+        child.wait()
 
 
 def _start(module: str, arguments: list[str], descriptors: tuple[int, ...]) -> subprocess.Popen[bytes]:
@@ -70,8 +136,10 @@ def _start(module: str, arguments: list[str], descriptors: tuple[int, ...]) -> s
     return subprocess.Popen(command, pass_fds=descriptors, stdin=subprocess.DEVNULL, env=environment)  # noqa: S603  our own interpreter
 
 
-def supervise(arguments: list[str], run_dir: Path, socket_mode: int = 0o660) -> int:
-    """Keep a pair running until told to end; returns the exit code. `arguments` go to both children."""
+def supervise(arguments: list[str], run_dir: Path, runner: list[str], socket_mode: int = 0o660) -> int:
+    """Keep a pair running until told to end; returns the exit code. `arguments` go to both children, `runner` to the
+    runner of actions; where there are none, there is no runner.
+    """
     signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
     run_dir.mkdir(parents=True, exist_ok=True)
     with (run_dir / "guard.lock").open("a+") as lock, socket.socket(socket.AF_UNIX) as control:
@@ -86,15 +154,15 @@ def supervise(arguments: list[str], run_dir: Path, socket_mode: int = 0o660) -> 
         path.chmod(socket_mode)
         control.listen(16)
         try:
-            return _keep_running(arguments, control)
+            return _keep_running(arguments, control, runner)
         finally:
             path.unlink(missing_ok=True)
 
 
-def _keep_running(arguments: list[str], control: socket.socket) -> int:
+def _keep_running(arguments: list[str], control: socket.socket, runner: list[str]) -> int:
     failures = 0
     while True:
-        pair = Pair(arguments, control)
+        pair = Pair(arguments, control, runner)
         code = _until_dead_or_told(pair)
         if code is not None:
             return code
@@ -110,9 +178,11 @@ def _keep_running(arguments: list[str], control: socket.socket) -> int:
 def _until_dead_or_told(pair: Pair) -> int | None:
     """Wait. Returns our exit code where all is over, None where the pair is to be started again."""
     while True:
-        number = signal.sigwait(SIGNALS)
+        number = _next_signal(pair.runner)
         if number == signal.SIGHUP:
             pair.send(number)
+            if pair.runner is not None:
+                pair.runner.reload()
         elif number in (signal.SIGTERM, signal.SIGINT):
             pair.stop()
             return 0
@@ -127,13 +197,26 @@ def _until_dead_or_told(pair: Pair) -> int | None:
             how = signal.Signals(-code).name if code < 0 else f"exit code {code}"
             print(f"tocsin: the {name} ended ({how})", file=sys.stderr)
             return None
+        if pair.runner is not None:
+            pair.runner.tend(time.monotonic())
+
+
+def _next_signal(runner: Runner | None) -> int:
+    """Wait for a signal, or until the runner is to be started again (then 0)."""
+    if runner is None or runner.due_s is None:
+        return signal.sigwait(SIGNALS)
+    told = signal.sigtimedwait(SIGNALS, max(0.0, runner.due_s - time.monotonic()))
+    return 0 if told is None else told.si_signo
 
 
 def main() -> int:
-    """Run as `python -m tocsin.supervise RUN_DIR ARGUMENT...`: `tocsin guard` becomes this, to stay small."""
+    """Run as `python -m tocsin.supervise RUN_DIR ARGUMENT... [-- RUNNER_ARGUMENT...]`: `tocsin guard` becomes this, to
+    stay small.
+    """
     run_dir, *arguments = sys.argv[1:]
+    at = arguments.index("--") if "--" in arguments else len(arguments)
     try:
-        return supervise(arguments, Path(run_dir))
+        return supervise(arguments[:at], Path(run_dir), arguments[at + 1 :])
     except PermissionError as error:
         print(f"tocsin: {error.filename}: permission denied; run as root, or choose another run_dir", file=sys.stderr)
         return os.EX_NOPERM

@@ -6,11 +6,13 @@
 from __future__ import annotations
 
 import os
+import socket
 import time
 from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta, timezone, tzinfo
 from ipaddress import ip_network
 from pathlib import Path
+from typing import TYPE_CHECKING
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from msgspec import UNSET, structs
@@ -24,14 +26,15 @@ from tocsin.formats import Proxies
 from tocsin.rules import CompiledRule, Rule, compile_rule, load_rules
 from tocsin.sources.host import safe_addresses
 
+if TYPE_CHECKING:
+    from tocsin.fail2ban.rules import Jailed
+
 DEFAULT_RULES = "/etc/tocsin/rules.d"
 
 
 def rules_of(config: Config) -> tuple[CompiledRule, ...]:
     """The rules that are on: shipped and the configuration's, with its changes. RuleErrors or ConfigErrors."""
-    paths = [Path(path) for path in config.rules.paths]
-    present = [path for path in paths if str(path) != DEFAULT_RULES or any(path.glob("*.toml"))]
-    rules = {rule.id: rule for rule in load_rules(present)}
+    rules = {rule.id: rule for rule in load_rules(_present(config))}
     errors: list[ConfigError] = []
     known = ", ".join(sorted(rules))
     for rule_id in config.rules.disable:
@@ -49,6 +52,35 @@ def rules_of(config: Config) -> tuple[CompiledRule, ...]:
     if errors:
         raise ConfigErrors(tuple(errors))
     return tuple(compile_rule(rule) for rule in _enabled(rules.values(), set(config.rules.disable)))
+
+
+def jails_of(config: Config) -> Jailed | None:
+    """The jails of the fail2ban configuration that `[fail2ban]` names, as rules beside those of `rules_of`.
+
+    ConfigErrors where it cannot be read at all; what is wrong with single jails is in `remarks`.
+    """
+    if not config.fail2ban.path:
+        return None
+    from tocsin.fail2ban.rules import rules_of as jail_rules  # noqa: PLC0415  as above
+    from tocsin.fail2ban.settings.loader import load as load_jails  # noqa: PLC0415  megabytes, for those who have one
+
+    loaded = load_jails(Path(config.fail2ban.path))
+    taken = {rule.id for rule in load_rules(_present(config))}
+    return jail_rules(loaded, local_zone(), taken, lookup=service_port)
+
+
+def service_port(name: str) -> int | None:
+    """The port of a service as /etc/services has it; None where it has none."""
+    try:
+        return socket.getservbyname(name)
+    except (OSError, UnicodeError):
+        return None
+
+
+def _present(config: Config) -> list[Path]:
+    """Where the configuration's rules are; the default folder need not be there."""
+    paths = [Path(path) for path in config.rules.paths]
+    return [path for path in paths if str(path) != DEFAULT_RULES or any(path.glob("*.toml"))]
 
 
 def _enabled(rules: Iterable[Rule], disabled: set[str]) -> Iterable[Rule]:

@@ -19,6 +19,7 @@ from typing import Any
 from netns import DEADLINE_S, Namespace, wait_until
 
 from tocsin.control import GuardUnavailableError, ask
+from tocsin.model import target_of
 
 TOCSIN = Path(sys.executable).parent / "tocsin"
 NOBODY = 65534
@@ -195,9 +196,14 @@ class Guard:
 
 
 def kernel_subjects(namespace: Namespace) -> set[str]:
-    """The subjects in the sets of a namespace, in Tocsin's words."""
+    """The targets in the sets of a namespace, in Tocsin's words."""
     found: set[str] = set()
-    for name in SETS:
+    listed = namespace.command("nft", "-j", "-t", "list", "sets", "inet")
+    items = json.loads(subprocess.run(listed, capture_output=True, text=True, check=True, timeout=60).stdout)[
+        "nftables"
+    ]
+    closing = {item["set"]["name"] for item in items if item.get("set", {}).get("table") == "tocsin"} - set(SETS)
+    for name in (*SETS, *sorted(closing)):
         command = namespace.command("nft", "-j", "list", "set", "inet", "tocsin", name)
         done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
         if done.returncode:
@@ -212,7 +218,8 @@ def _subject(set_name: str, element: Any) -> str:
     key = value.get("val", value) if isinstance(value, dict) else value
     if isinstance(key, dict):  # an interval set's prefix; Tocsin puts no other ranges in
         return str(ip_network(f"{key['prefix']['addr']}/{key['prefix']['len']}"))
-    return f"{key}/64" if set_name == "host6" else f"{key}"
+    kind, _, services = set_name.partition(".")
+    return target_of(f"{key}/64" if kind == "host6" else f"{key}", services.replace("_", ","))
 
 
 @contextlib.contextmanager

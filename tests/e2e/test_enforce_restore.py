@@ -157,7 +157,28 @@ def test_a_ban_asked_for_again_keeps_its_counter(site: Site, running: Running) -
     assert after.stopped[ATTACKER4] >= stopped
     assert len(after.end_ts) == 101
     assert running.ban(ATTACKER4, 1200).ok
-    assert ATTACKER4 not in running.read().stopped
+    prolonged = running.read().end_ts[ATTACKER4]
+    assert prolonged is not None
+    assert prolonged > time.time() + 1100
+
+
+@pytest.mark.parametrize("prefix", ["198.18.", "2001:db8:1:"])
+def test_a_crowd_is_judged_one_by_one(running: Running, prefix: str) -> None:
+    """Many are written unseen: those among them that are in force are found all the same, and so are the missing."""
+
+    def subject(number: int) -> str:
+        return f"{prefix}{number >> 8}.{number & 255}" if "." in prefix else f"{prefix}{number + 1:x}::/64"
+
+    assert all(one.ok for one in running.apply([Op("ban", subject(number), 60) for number in range(0, 3000, 500)]))
+    assert running.ban(subject(7), None).ok
+    crowd = [Op("ban", subject(number), 600) for number in range(3000)]
+    assert all(one.ok for one in running.apply(crowd))
+    ends = running.read().end_ts
+    assert set(ends) == {op.subject for op in crowd}
+    assert all(end_ts is not None and abs(end_ts - time.time() - 600) < 30 for end_ts in ends.values())
+    gone = [Op("unban", subject(number)) for number in range(1000, 4000)]
+    assert all(one.ok for one in running.apply(gone)), "those that are not in are out already"
+    assert set(running.read().end_ts) == {subject(number) for number in range(1000)}
 
 
 def test_counters_of_some_subjects_are_read_alone(site: Site, running: Running) -> None:

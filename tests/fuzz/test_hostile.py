@@ -387,7 +387,7 @@ def cost_s(data: bytes, chosen: tuple[CompiledRule, ...]) -> float:
     best_s = float("inf")
     for _ in range(3):
         engine = Engine(chosen)
-        engine.prepare(form)
+        engine.prepare(form, "")
         began_s = time.process_time()
         engine.step(Batch("log", data, 0, 1), form, ANCHOR, lambda _: None)
         best_s = min(best_s, time.process_time() - began_s)

@@ -13,11 +13,11 @@ from hypothesis import strategies as st
 
 from tocsin.decide.allow import AllowList
 from tocsin.decide.breaker import Breaker, BreakerSettings
-from tocsin.decide.policy import Policy, PolicySettings, RefusedError
+from tocsin.decide.policy import Policy, PolicySettings, RefusedError, Terms
 from tocsin.decide.visitors import Visitors
 from tocsin.ledger.load import load
 from tocsin.ledger.store import Ledger
-from tocsin.model import Decision, Evidence, Finding, HttpRequest
+from tocsin.model import Decision, Evidence, Finding, HttpRequest, is_host, parts_of
 
 T0 = 1_431_861_456.0
 MEMORY_S = 5000.0
@@ -32,7 +32,10 @@ prefixes = st.builds("10.0.{}.{}/{}".format, st.integers(0, 1), st.integers(0, 7
     lambda text: str(ip_network(text, strict=False))
 )
 lengths = st.sampled_from([None, 1.0, 60.0, 600.0, 4000.0])
-findings = st.tuples(st.just("finding"), addresses | prefixes, st.sampled_from(["a", "b"]), lengths)
+# Rules, and what their bans close.
+SERVICES = {"a": "", "b": "", "c": "tcp/22", "d": "tcp/80,udp/53"}
+TERMS = {rule: Terms(services=services) for rule, services in SERVICES.items()}
+findings = st.tuples(st.just("finding"), addresses | prefixes, st.sampled_from(sorted(SERVICES)), lengths)
 bans = st.tuples(st.just("ban"), prefixes, st.just(""), lengths)
 lifts = st.tuples(st.just("lift"), prefixes, st.just(""), st.none())
 steps = st.lists(
@@ -53,7 +56,7 @@ def play(policy: Policy, script: Steps) -> tuple[list[Decision], float]:
     for number, (pause_s, (kind, subject, rule, seconds)) in enumerate(script):
         now_ts += pause_s
         if kind == "finding":
-            decision = policy.decide(Finding(f"f{number}", rule, subject, now_ts, 3, 600.0), seconds)
+            decision = policy.decide(Finding(f"f{number}", rule, subject, now_ts, 3, 600.0), seconds, TERMS[rule])
             made = [decision] if decision else []
         elif kind == "lift":
             made = policy.lift(subject, now_ts)
@@ -98,26 +101,30 @@ def test_what_is_in_force_follows_from_the_decisions_and_is_bounded(script: Step
     by_id: dict[str, str] = {}
     for decision in decisions:
         if decision.action == "ban":
-            assert by_id.get(decision.id, decision.subject) == decision.subject
-            by_id[decision.id] = decision.subject
-            in_force[decision.subject] = decision.end_ts
+            assert by_id.get(decision.id, decision.target) == decision.target
+            assert not decision.services or is_host(decision.subject)
+            by_id[decision.id] = decision.target
+            in_force[decision.target] = decision.end_ts
         else:
-            assert by_id[decision.lifts or ""] == decision.subject, "a lift names a ban that was made"
-            del in_force[decision.subject]
+            assert by_id[decision.lifts or ""] == decision.target, "a lift names a ban that was made"
+            del in_force[decision.target]
     desired = policy.desired(now_ts)
     assert desired == {s: end_ts for s, end_ts in in_force.items() if end_ts is None or end_ts > now_ts}
     assert len(desired) <= max_active
-    for subject in desired:
-        assert policy.until_ts(subject, now_ts) is not None
+    for target in desired:
+        subject, services = parts_of(target)
+        assert policy.until_ts(subject, now_ts, services) is not None
 
 
 @given(steps)
 def test_a_lift_lets_through_and_what_was_banned_stays_banned_until_then(script: Steps) -> None:
     policy = make([])
     _, now_ts = play(policy, script)
-    for subject in list(policy.desired(now_ts)):
+    for target in list(policy.desired(now_ts)):
+        subject, services = parts_of(target)
         policy.lift(subject, now_ts)
         assert policy.until_ts(subject, now_ts) is None
+        assert policy.until_ts(subject, now_ts, services) is None
     assert policy.desired(now_ts) == {}
 
 
@@ -138,8 +145,9 @@ def test_the_ledger_holds_what_the_policy_holds(script: Steps) -> None:
     assert loaded.active == policy.desired(now_ts)
     again = Policy(policy.settings, policy.allow, history=history, active=loaded.active, starts=loaded.starts)
     for subject in sorted({decision.subject for decision in decisions}):
-        found = Finding("f", "a", subject, now_ts + 1, 3, 600.0)
-        assert again.decide(found, 600.0) == policy.decide(found, 600.0)
+        for rule in SERVICES:
+            found = Finding("f", rule, subject, now_ts + 1, 3, 600.0)
+            assert again.decide(found, 600.0, TERMS[rule]) == policy.decide(found, 600.0, TERMS[rule])
 
 
 # -- visitors and the breaker ----------------------------------------------------------------------------------------

@@ -21,19 +21,23 @@ MODULES = sorted(SOURCE.rglob("*.py"))
 
 # A room may import rooms that stand in an earlier row, and itself. Files beside the rooms stand where they belong.
 ORDER = (
-    ("model", "duration", "privileges"),
+    ("model", "memory", "packed", "duration", "services", "privileges"),
     ("formats", "sources"),
     ("rules",),
     ("config_values", "config_model", "config"),
+    ("fail2ban",),
     ("detect",),
     ("decide",),
     ("enforce",),
     ("ledger",),
-    ("announce", "control", "enforcing", "reading", "pipeline", "wiring", "replay", "steering", "guard", "supervise"),
+    (
+        *("announce", "control", "daemon", "importing", "enforcing", "reading", "pipeline", "wiring", "replay"),
+        *("watching", "sparing", "acting", "jailing", "steering", "guard", "supervise"),
+    ),
     ("cli",),
 )
 RANK = {room: rank for rank, row in enumerate(ORDER) for room in row}
-PURE = ("model", "duration", "formats", "detect", "decide")
+PURE = ("model", "duration", "services", "formats", "detect", "decide")
 IMPURE_MODULES = frozenset(
     (
         "os", "sys", "time", "socket", "select", "selectors", "subprocess", "sqlite3", "threading", "multiprocessing",
@@ -148,6 +152,12 @@ def test_what_runs_all_day_loads_nothing_it_does_not_use(module: str) -> None:
     assert not {name for name in loaded if name.startswith("tocsin.cli")}
 
 
+@pytest.mark.parametrize("module", ["tocsin.guard", "tocsin.supervise", "tocsin.enforce.__main__"])
+def test_who_has_no_fail2ban_loads_nothing_of_it(module: str) -> None:
+    loaded = loaded_by(module)
+    assert not {name for name in loaded if name.startswith("tocsin.fail2ban")} | (packages(loaded) & {"regex"})
+
+
 def test_the_enforcer_knows_no_log() -> None:
     """Who holds CAP_NET_ADMIN reads no line that an attacker wrote, and loads nothing that could."""
     loaded = loaded_by("tocsin.enforce.__main__")
@@ -190,7 +200,7 @@ def commands() -> set[str]:
     ran = subprocess.run(
         [sys.executable, "-m", "tocsin.cli.main", "--help"], capture_output=True, text=True, check=True
     )
-    return set(re.findall(r"^  ([a-z]+)  +\S", ran.stdout.partition("Commands:")[2], re.MULTILINE))
+    return set(re.findall(r"^  ([a-z0-9]+)  +\S", ran.stdout.partition("Commands:")[2], re.MULTILINE))
 
 
 def test_every_command_is_documented() -> None:

@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 
 from tocsin.config import Guard
+from tocsin.config_model import Fail2ban
+from tocsin.fail2ban.actions.runner import DEFAULT_USER, STATE_DIR
 from tocsin.privileges import ENFORCER_KEEPS, WATCHER_KEEPS
 
 PACKAGING = Path(__file__).parents[2] / "packaging"
@@ -34,6 +36,8 @@ def test_the_unit_grants_what_is_kept_and_the_right_to_drop_the_rest() -> None:
 def test_the_directories_are_those_of_the_configuration() -> None:
     assert f"/var/lib/{unit()['StateDirectory'][0]}" == Guard().state_dir
     assert f"/run/{unit()['RuntimeDirectory'][0]}" == Guard().run_dir
+    assert f"/var/lib/{unit()['StateDirectory'][1]}" == STATE_DIR == f"{Guard().state_dir}-actions"
+    assert Fail2ban().actions_user == DEFAULT_USER
 
 
 def test_bans_come_before_the_web_server_and_after_whoever_flushes_rulesets() -> None:
@@ -64,4 +68,5 @@ def test_the_user_can_be_made(tmp_path: Path) -> None:
     ran = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
     assert ran.returncode == 0, ran.stderr
     passwd = tmp_path / "etc/passwd"
-    assert passwd.read_text().startswith(f"{Guard().user}:")
+    made = {line.partition(":")[0] for line in passwd.read_text().splitlines()}
+    assert {Guard().user, Fail2ban().actions_user} <= made

@@ -7,7 +7,7 @@ from ipaddress import ip_network
 
 from tocsin.formats import Proxies
 from tocsin.model import Batch, Evidence, HttpRequest
-from tocsin.reading import Reading, Readings
+from tocsin.reading import LOOKED_AT_BYTES, Reading, Readings
 
 NOW_TS = 1_466_436_000.0
 STAMP = "[20/Jun/2016:11:17:34 -0400]"
@@ -81,6 +81,18 @@ def test_the_unknown_is_said_once_and_looked_at_again() -> None:
     assert heard.new[0][1].how == "no known format fits"
     assert heard.name_of(COMBINED) == "combined"
     assert len(heard.new) == 2
+
+
+def test_a_long_unknown_log_is_looked_at_ever_more_rarely() -> None:
+    heard, block = Heard(), JUNK * (LOOKED_AT_BYTES // len(JUNK) + 1)
+    assert heard.name_of(block) is None
+    assert heard.name_of(block) is None  # twice as long: looked at, and again at four times
+    assert heard.name_of(COMBINED * 3) is None
+    assert heard.name_of(block * 2 + COMBINED) is None  # looked at, but its first lines tell nothing
+    assert heard.name_of(COMBINED * 3) is None
+    while heard.name_of(COMBINED * 500) is None:
+        assert len(heard.new) == 1
+    assert heard.name_of(JUNK) == "combined"
 
 
 def test_few_fitting_lines_do_not_make_a_format() -> None:

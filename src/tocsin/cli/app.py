@@ -23,6 +23,7 @@ COMMANDS = {
     "why": "why",
     "rules": "rules",
     "check": "check",
+    "fail2ban": "fail2ban",
 }
 """Every command, in the order of `--help`, and the file that it lives in."""
 

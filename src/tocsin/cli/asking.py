@@ -48,10 +48,10 @@ def with_fresh_counters(config: Config, bans: tuple[Ban, ...]) -> tuple[Ban, ...
     from msgspec.structs import replace  # noqa: PLC0415  by the commands that show bans alone
 
     try:
-        stopped = ask(config, {"cmd": "stopped", "subjects": [ban.subject for ban in bans]})["stopped"]
+        stopped = ask(config, {"cmd": "stopped", "subjects": [ban.target for ban in bans]})["stopped"]
     except Failure:
         return bans
-    fresh = [(ban, *stopped.get(ban.subject, (0, 0))) for ban in bans]
+    fresh = [(ban, *stopped.get(ban.target, (0, 0))) for ban in bans]
     return tuple(
         replace(b, packets=max(b.packets, packets), bytes=max(b.bytes, octets)) for b, packets, octets in fresh
     )

@@ -57,9 +57,10 @@ def bans(
             out.json({"decision": decision})
         out.flush()
         return
+    closes = any(each.services for each in active)
     out.table(
-        ("since", "banned", "still", "rule", "time", "stopped", ""),
-        [_ban_row(out, each, now_ts) for each in active],
+        ("since", "banned", *(("closes",) if closes else ()), "still", "rule", "time", "stopped", ""),
+        [_ban_row(out, each, now_ts, closes=closes) for each in active],
         right=("time", "stopped", ""),
     )
     out.line(f"{count(len(active), 'ban')} in force. `tocsin why ADDRESS` tells why.")
@@ -72,13 +73,14 @@ def bans(
         out.note(f"the guard only observes ({running['why_observing']}): these bans are not in the kernel")
 
 
-def _ban_row(out: Output, ban: Ban, now_ts: float) -> tuple[str, ...]:
+def _ban_row(out: Output, ban: Ban, now_ts: float, *, closes: bool) -> tuple[str, ...]:
     left_s = None if ban.end_ts is None else max(1.0, ban.end_ts - now_ts)
     stopped = f"{ban.packets:,} packets" if ban.packets else ""
     who = ban.rule or f"({ban.origin})"
     return (
         out.when(ban.start_ts),
         ban.subject,
+        *((ban.services or "everything",) if closes else ()),
         span(left_s),
         who,
         f"{ban.times}.",
@@ -98,7 +100,7 @@ def _show_decisions(out: Output, decisions: list[Decision]) -> None:
             (
                 out.when(each.start_ts),
                 what,
-                each.subject,
+                each.target,
                 how_long,
                 each.rule or f"({each.origin})",
                 each.held or each.note,

@@ -25,6 +25,7 @@ def register(app: typer.Typer, name: str, guarded: Callable[..., Any]) -> None:
 def check(
     *,
     config: options.ConfigFile = None,
+    fail2ban: options.Fail2ban = None,
     selftest: Annotated[
         bool,
         typer.Option(
@@ -40,14 +41,15 @@ def check(
     Leaves with 0, or 78 (configuration), 77 (permission), 69 (firewall).
 
     \b
-    Example:  sudo tocsin check
+    Examples:  sudo tocsin check
+               tocsin check --fail2ban /etc/fail2ban
     """
     from tocsin.cli.checks import every_item  # noqa: PLC0415  see main
     from tocsin.cli.failure import CONFIGURATION, NO_PERMISSION  # noqa: PLC0415  see main
 
     out = Output(as_json=as_json)
     items: list[Item] = []
-    for item in every_item(config, firewall=selftest):
+    for item in every_item(config, fail2ban, firewall=selftest):
         items.append(item)
         if not as_json:
             _show(out, item)

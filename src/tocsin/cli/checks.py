@@ -46,11 +46,11 @@ class Item(Struct, frozen=True):
     code: int = 0
 
 
-def every_item(file: Path | None, *, firewall: bool) -> Iterator[Item]:
+def every_item(file: Path | None, fail2ban: Path | None = None, *, firewall: bool) -> Iterator[Item]:
     """All checks in order; a broken configuration is told and the rest is checked with the defaults."""
     config = Config()
     try:
-        config = configuration(file)
+        config = configuration(file, fail2ban)
         where = config.file or "none, so all is as shipped"
         yield Item("configuration", "ok", where)
     except Failure as failure:
@@ -59,6 +59,10 @@ def every_item(file: Path | None, *, firewall: bool) -> Iterator[Item]:
         yield Item("rules", "ok", f"{len(configured_rules(config))} are on")
     except Failure as failure:
         yield from _failed("rules", failure, "correct this; docs/rules.md describes the language")
+    if config.fail2ban.path:
+        from tocsin.cli.check_jails import jail_items  # noqa: PLC0415  it needs this module's Item
+
+        yield from jail_items(config)
     yield from _logs(config)
     yield from _journal(config)
     if firewall:

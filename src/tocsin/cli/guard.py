@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from tocsin.config import Config
+    from tocsin.fail2ban.rules import Jailed
     from tocsin.sources.discovery import Discovery, FoundLog
 
 
@@ -27,6 +28,7 @@ def register(app: typer.Typer, name: str, guarded: Callable[..., Any]) -> None:
 def guard(
     *,
     config: options.ConfigFile = None,
+    fail2ban: options.Fail2ban = None,
     observe: Annotated[bool, typer.Option("--observe", help="Find and say, but put no ban into the firewall.")] = False,
     verbose: Annotated[
         bool, typer.Option("--verbose", "-v", help="List all that discovery looked at, also what is not watched.")
@@ -41,8 +43,9 @@ def guard(
     \b
     Examples:  sudo tocsin guard --observe
                sudo tocsin guard
+               sudo tocsin guard --fail2ban /etc/fail2ban
     """
-    loaded, rules = _loaded(config)
+    loaded, rules, runner = _loaded(config, fail2ban)
     out = Output(as_json=as_json)
     _show_logs(out, loaded, verbose=verbose)
     missing = _why_no_bans()
@@ -53,8 +56,12 @@ def guard(
         out.line("Observing: what would be banned is said, nothing is banned.")
     out.line(f"{rules} rules are on (`tocsin rules` lists them).")
     arguments = [*(("--config", str(config.absolute())) if config else ()), *(("--observe",) if observe else ())]
+    if fail2ban is not None:
+        arguments += ["--fail2ban", str(fail2ban.absolute())]
     if as_json:
         arguments.append("--json")
+    if runner and not (observe or loaded.guard.observe):
+        arguments += ["--", *runner]
     out.flush()
     sys.stderr.flush()
     # The supervisor needs none of what is in memory here, and lives for months.
@@ -62,12 +69,28 @@ def guard(
     os.execv(sys.executable, command)  # noqa: S606  our own interpreter, no shell
 
 
-def _loaded(file: Path | None) -> tuple[Config, int]:
-    """The configuration, and how many rules are on."""
-    from tocsin.cli.setup import configuration, configured_rules  # noqa: PLC0415  see main
+def _loaded(file: Path | None, fail2ban: Path | None) -> tuple[Config, int, list[str]]:
+    """The configuration, how many rules are on, and the arguments of the runner of actions, where one is needed."""
+    from tocsin.cli.setup import configuration, configured_jails, configured_rules  # noqa: PLC0415  see main
 
-    loaded = configuration(file)
-    return loaded, len(configured_rules(loaded))
+    loaded = configuration(file, fail2ban)
+    jailed = configured_jails(loaded)
+    count = len(configured_rules(loaded)) + (len(jailed.rules) if jailed else 0)
+    return loaded, count, _runner_arguments(loaded, jailed) if jailed else []
+
+
+def _runner_arguments(config: Config, jailed: Jailed) -> list[str]:
+    from tocsin.fail2ban.actions.client import wants_runner  # noqa: PLC0415  see main
+
+    if not config.fail2ban.actions or not wants_runner(jailed.jails):
+        return []
+    # Beside the state of guard, not in it: whoever writes there is believed.
+    state = Path(config.guard.state_dir)
+    return [
+        *("--fail2ban", str(Path(config.fail2ban.path).absolute())),
+        *("--actions-user", config.fail2ban.actions_user),
+        *("--state-dir", str(state.with_name(f"{state.name}-actions"))),
+    ]
 
 
 def _why_no_bans() -> str:

@@ -8,7 +8,10 @@ from typer.testing import CliRunner
 
 from tocsin.cli.app import COMMANDS, application
 
-BELOW = {"rules": ("test", "reset")}
+BELOW = {
+    "rules": ("test", "reset"),
+    "fail2ban": ("import", "status", "banned", "banip", "unbanip", "set", "get", "unban", "ping"),
+}
 HEAD = """# Commands
 
 Written by `python -m tocsin.cli.manual > docs/commands.md` from what `--help` says; a test holds it fresh.

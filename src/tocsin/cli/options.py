@@ -16,6 +16,10 @@ RuleFiles = Annotated[
     list[Path] | None,
     typer.Option("--rules", metavar="FILE|DIR", help="Add the rules of a file, or of a folder's *.toml. Repeatable."),
 ]
+Fail2ban = Annotated[
+    Path | None,
+    typer.Option("--fail2ban", metavar="DIR", help="Run the jails of this fail2ban configuration, as /etc/fail2ban."),
+]
 Now = Annotated[
     float | None,
     typer.Option(

@@ -16,10 +16,12 @@ _ONCE: dict[str, tuple[str, Callable[[str], Any]]] = {
     "--format": ("log_format", str),
     "--now": ("now", float),
     "--tz": ("tz", str),
+    "--fail2ban": ("fail2ban", Path),
 }
 _REPEATED: dict[str, tuple[str, Callable[[str], Any]]] = {
     "--rules": ("rules", Path),
     "--only": ("only", str),
+    "--jail": ("jails", str),
     "--trusted-proxy": ("trusted_proxy", str),
 }
 _EPOCH = re.compile(r"[0-9]{1,15}(?:\.[0-9]{1,9})?").fullmatch

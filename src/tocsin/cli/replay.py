@@ -27,6 +27,13 @@ def replay(
     only: Annotated[
         list[str] | None, typer.Option("--only", metavar="RULE", help="Use just this rule, by its id. Repeatable.")
     ] = None,
+    fail2ban: options.Fail2ban = None,
+    jails: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--jail", metavar="NAME", help="Of --fail2ban, just this jail, be it enabled or not, and no shipped rule."
+        ),
+    ] = None,
     log_format: Annotated[
         str | None,
         typer.Option(
@@ -57,6 +64,7 @@ def replay(
     \b
     Examples:  tocsin replay /var/log/apache2/access.log
                tocsin replay --rules mine.toml --only my-rule --json access.log.*
+               tocsin replay --fail2ban /etc/fail2ban --jail sshd /var/log/auth.log
     """
     from tocsin.cli.replaying import run  # noqa: PLC0415  `--help` needs no engine
 
@@ -64,6 +72,8 @@ def replay(
         logs=logs,
         rules=rules or (),
         only=only or (),
+        fail2ban=fail2ban,
+        jails=jails or (),
         log_format=log_format,
         trusted_proxy=trusted_proxy or (),
         now=now,

@@ -11,7 +11,6 @@ from tocsin.cli.output import Output, progress_bar
 from tocsin.cli.words import count, number, size, span
 from tocsin.model import Decision, Finding
 from tocsin.replay import Replay, Summary
-from tocsin.rules import compile_rule
 
 Row = tuple[str, ...]
 COLUMNS = ("when", "what", "whom", "how long", "rule", "count", "")
@@ -22,6 +21,8 @@ def run(
     logs: Sequence[Path],
     rules: Sequence[Path] = (),
     only: Sequence[str] = (),
+    fail2ban: Path | None = None,
+    jails: Sequence[str] = (),
     log_format: str | None = None,
     trusted_proxy: Sequence[str] = (),
     now: float | None = None,
@@ -30,8 +31,8 @@ def run(
     prefilter: bool = True,
 ) -> None:
     """Replay and print. SystemExit with the code where something could not be read."""
-    chosen = setup.rules_with(rules, only)
     zone = setup.zone_of(tz)
+    chosen = setup.all_rules(rules, only, fail2ban, jails, zone, logs)
     proxies = setup.proxies_of(trusted_proxy)
     if log_format is not None:
         setup.check_format(log_format, proxies)
@@ -39,7 +40,7 @@ def run(
     rows: list[Row] = []
     job = Replay(
         logs,
-        [compile_rule(rule) for rule in chosen if rule.enabled],
+        chosen,
         zone,
         now,
         _to_json(out, live=Path("-") in logs) if as_json else _to_rows(out, rows),
@@ -78,6 +79,8 @@ def _to_json(out: Output, *, live: bool) -> Callable[[Decision, Finding | None],
             "id": decision.id,
             "held": decision.held,
         }
+        if decision.services:
+            row["services"] = decision.services
         if decision.lifts is not None:
             row["lifts"] = decision.lifts
         out.json(row)
@@ -94,7 +97,7 @@ def _to_rows(out: Output, rows: list[Row]) -> Callable[[Decision, Finding | None
             (
                 out.when(decision.start_ts),
                 decision.action if decision.held is None else f"{decision.action} (held)",
-                decision.subject,
+                decision.target,
                 "" if lift else span(None if decision.end_ts is None else decision.end_ts - decision.start_ts),
                 decision.rule,
                 f"{finding.count}" if finding else "",
@@ -139,7 +142,7 @@ def _say_summary(out: Output, job: Replay, summary: Summary) -> None:
 
 def _say_troubles(out: Output, job: Replay) -> None:
     for source, reading in job.readings.known.items():
-        if reading.format is None:
+        if reading.format is None and not job.pipeline.reads(source):
             out.note(
                 f"{source}: no known format fits its lines (the best fits {reading.share:.0%}); name one with --format"
             )
@@ -151,5 +154,6 @@ def _exit_code(job: Replay, summary: Summary) -> int:
     codes = [OF_SOURCE[trouble.kind] for trouble in job.troubles]
     if codes:
         return DATA if DATA in codes else codes[0]
-    known = job.readings.known.values()
-    return DATA if summary.lines and known and all(reading.format is None for reading in known) else 0
+    known = job.readings.known
+    strange = [source for source, each in known.items() if each.format is None and not job.pipeline.reads(source)]
+    return DATA if summary.lines and known and len(strange) == len(known) else 0

@@ -24,6 +24,12 @@ def rules_test(
     rule: Annotated[str, typer.Argument(metavar="RULE", help="The id of a rule, or a TOML file with one rule.")],
     files: Annotated[list[Path], typer.Argument(metavar="FILE", help="Log files; - is standard input.")],
     rule_files: options.RuleFiles = None,
+    fail2ban: Annotated[
+        Path | None,
+        typer.Option(
+            "--fail2ban", metavar="DIR", help="RULE is a filter of this fail2ban configuration: sshd[mode=aggressive]."
+        ),
+    ] = None,
     log_format: Annotated[
         str | None, typer.Option("--format", metavar="SPEC", help="Format of the logs. Default: told by their lines.")
     ] = None,
@@ -41,13 +47,20 @@ def rules_test(
     \b
     Examples:  tocsin rules test wordpress-login /var/log/apache2/access.log
                grep wp-login access.log | tocsin rules test mine.toml -
+               tocsin rules test --fail2ban /etc/fail2ban 'sshd[mode=ddos]' /var/log/auth.log
     """
     from tocsin.cli import setup  # noqa: PLC0415  see main
     from tocsin.reading import Readings  # noqa: PLC0415  see main
     from tocsin.rules import compile_rule  # noqa: PLC0415  see main
 
-    compiled = compile_rule(_find(rule, rule_files or []))
     zone = setup.zone_of(tz)
+    if fail2ban is not None:
+        from tocsin.cli.filter_test import test_filter  # noqa: PLC0415  see main
+
+        out = Output(as_json=as_json, zone=zone if tz else None)
+        test_filter(fail2ban, rule, files, zone, now, out, every=every)
+        return
+    compiled = compile_rule(_find(rule, rule_files or []))
     proxies = setup.proxies_of(())
     if log_format is not None:
         setup.check_format(log_format, proxies)

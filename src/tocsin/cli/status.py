@@ -91,6 +91,8 @@ def _show(out: Output, state: dict[str, Any]) -> None:
     if not state["sources"]:
         out.line("It watches no log; name some under [[log]] in the configuration.", style="yellow")
     _show_counts(out, state)
+    if state.get("actions"):
+        _show_actions(out, state["actions"])
     for sample in state["unparsed_samples"]:
         out.line(f"  unparsed {sample['source']}:{sample['line']}: {sample['reason']}")
         out.line(f"    {sample['text']}")
@@ -130,6 +132,22 @@ def _show_counts(out: Output, state: dict[str, Any]) -> None:
     if latency["count"]:
         took = f"half within {latency['p50']:g} ms, 99% within {latency['p99']:g} ms"
         out.line(f"From line to kernel: {took} ({count(latency['count'], 'ban')})")
+
+
+def _show_actions(out: Output, actions: dict[str, Any]) -> None:
+    """What becomes of the actions of fail2ban's jails that are no bans."""
+    if not actions["ok"]:
+        out.line("The runner of the jails' actions does not answer: none of them runs", style="bold red")
+    else:
+        out.line(f"{count(actions['running'], 'other action')} of jails run as {actions['user']}")
+    left = [(actions["waiting"], "waiting"), (actions["dropped"], "dropped"), (actions["unsent"], "not handed over")]
+    if any(number for number, _ in left):
+        out.line(f"  bans and unbans for them: {', '.join(f'{number:,} {what}' for number, what in left)}")
+    for note in actions["notes"]:
+        out.line(f"  {note}")
+    for report in actions["reports"]:
+        more = f" ({report['more']:,} more like this)" if report["more"] else ""
+        out.line(f"  {out.when(report['ts'])} {report['text']}{more}")
 
 
 def _show_ledger(out: Output, summary: Summary) -> None:

@@ -111,7 +111,8 @@ def _show_ban(out: Output, asked: str, ban: Ban, answers: tuple[Answer, ...], no
     until = "for good" if ban.end_ts is None else f"until {out.when(ban.end_ts)} ({span(ban.end_ts - now_ts)} left)"
     whom = asked if ban.subject == asked else f"{asked} (as part of {ban.subject})"
     who = f"by rule {ban.rule}" if ban.rule else f"by the {ban.origin}"
-    out.line(f"{whom} is banned {until}, {who}, since {out.when(ban.start_ts)}.", style="bold")
+    closed = f" from {ban.services}" if ban.services else ""
+    out.line(f"{whom} is banned{closed} {until}, {who}, since {out.when(ban.start_ts)}.", style="bold")
     out.line(f"  in the kernel: {_in_kernel(out, answers)}")
     out.line(f"  stopped since: {count(ban.packets, 'packet')} ({size(ban.bytes)})")
     if ban.times > 1:
@@ -134,7 +135,8 @@ def _show_past(out: Output, past: Past, lift: Past | None, sentences: dict[str, 
     length = "for good" if lasts_s is None else f"for {span(lasts_s)}"
     verb = "banned" if decision.held is None else "would have been banned"
     who = f"rule {decision.rule}" if decision.rule else decision.origin
-    out.line(f"{out.when(decision.start_ts)}: {decision.subject} {verb} {length} by {who}", style="bold")
+    closed = f" from {decision.services}" if decision.services else ""
+    out.line(f"{out.when(decision.start_ts)}: {decision.subject} {verb}{closed} {length} by {who}", style="bold")
     if decision.held is not None:
         out.line(f"  held back: {decision.held}")
     if decision.note:

@@ -1,17 +1,23 @@
 """Subjects and until when: what is in force, in order of what ends first, in bounded memory.
 
-Ends are kept in slots of 64 s; only the slot that comes next is put in exact order. A heap of all of them would cost
-70 bytes a ban more (14 MB for 200,000).
+Bans that close single services are rows of their own, under their targets (`model.target_of`); they cover nothing else.
+
+Ends are kept in slots of 64 s; only the slot that comes next is put in exact order, after it was cut into seconds where
+a flood has filled it. A heap of all of them would cost 120 bytes a ban more (24 MB for 200,000).
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from heapq import heapify, heappop, heappush
 
 from tocsin.decide.subjects import network_of
+from tocsin.model import parts_of
 
 SLOT_S = 64.0
+FINE_S = 1.0
+CROWD = 4096  # subjects in a slot that is cut
 HOSTS = frozenset({"64", "128"})  # the prefix lengths that stand for one IPv6 host
 
 
@@ -23,11 +29,13 @@ class BanTable:
         self.ends: dict[str, float | None] = {}
         self.evicted = 0
         self._permanent: dict[str, None] = {}
-        self._slots: list[int] = []  # heap of the numbers of `_later`
-        self._later: dict[int, list[str]] = {}
-        self._next: list[tuple[float, str]] = []  # heap: all whose slot is at most `_next_slot`
-        self._next_slot = -1
+        self._slots: list[float] = []  # heap of when the slots of `_later` begin
+        self._later: dict[float, list[str]] = {}
+        self._next: list[tuple[float, str]] = []  # heap: all that end before `_next_until`
+        self._next_until = -math.inf
+        self._fine_until = -math.inf  # slots up to here are of FINE_S
         self._queued = 0
+        self._targets: dict[str, list[str]] = {}  # of those with services, by subject
         self._lengths: dict[str, int] = {}  # how many prefixes of each length are held, by what follows the slash
 
     def __len__(self) -> int:
@@ -44,7 +52,9 @@ class BanTable:
             while len(self.ends) >= self.max_rows:
                 gone.append(self._evict())
             length = subject.partition("/")[2]
-            if length:
+            if " " in subject:
+                self._targets.setdefault(parts_of(subject)[0], []).append(subject)
+            elif length:
                 self._lengths[length] = self._lengths.get(length, 0) + 1
         self.ends[subject] = end_ts
         self._queue(subject, end_ts)
@@ -90,6 +100,15 @@ class BanTable:
                 if wider in self.ends and wider != subject:
                     yield wider
 
+    def targets(self, subject: str) -> tuple[str, ...]:
+        """The held targets with services of a subject, in force or ended."""
+        return tuple(self._targets.get(subject, ()))
+
+    def own(self, subject: str, now_ts: float) -> list[str]:
+        """The rows of a subject that are in force after `now_ts`: its own, and those of its targets with services."""
+        rows = (subject, *self._targets[subject]) if subject in self._targets else (subject,)
+        return [row for row in rows if (end_ts := self.ends.get(row, -math.inf)) is None or end_ts > now_ts]
+
     def holds_narrower(self, prefix: int) -> bool:
         """Whether a prefix longer than that is held."""
         return any(int(length) > prefix for length in self._lengths)
@@ -101,7 +120,12 @@ class BanTable:
         del self.ends[subject]
         self._permanent.pop(subject, None)
         length = subject.partition("/")[2]
-        if length:
+        if " " in subject:
+            host = parts_of(subject)[0]
+            self._targets[host].remove(subject)
+            if not self._targets[host]:
+                del self._targets[host]
+        elif length:
             self._lengths[length] -= 1
             if not self._lengths[length]:
                 del self._lengths[length]
@@ -111,10 +135,16 @@ class BanTable:
             self._permanent[subject] = None
             return
         self._queued += 1
-        slot = int(end_ts // SLOT_S)
-        if slot <= self._next_slot:
+        if end_ts < self._next_until:
             heappush(self._next, (end_ts, subject))
-        elif slot in self._later:
+        else:
+            self._file(subject, end_ts)
+
+    def _file(self, subject: str, end_ts: float) -> None:
+        """Put one into the slot in which it ends."""
+        width_s = FINE_S if end_ts < self._fine_until else SLOT_S
+        slot = end_ts // width_s * width_s
+        if slot in self._later:
             self._later[slot].append(subject)
         else:
             self._later[slot] = [subject]
@@ -131,16 +161,24 @@ class BanTable:
                 self._queued -= 1
             if not self._slots:
                 return None
-            self._next_slot = heappop(self._slots)
-            subjects = self._later.pop(self._next_slot)
-            rows = {(self.ends.get(subject), subject) for subject in subjects}
-            self._next = [
-                (end_ts, subject)
-                for end_ts, subject in rows
-                if end_ts is not None and int(end_ts // SLOT_S) <= self._next_slot
-            ]
-            self._queued -= len(subjects) - len(self._next)
+            self._open(heappop(self._slots))
+
+    def _open(self, slot: float) -> None:
+        """Put a slot in order, or, where it is crowded, cut it."""
+        subjects = self._later.pop(slot)
+        fine = slot < self._fine_until
+        until_ts = slot + (FINE_S if fine else SLOT_S)
+        known = {subject: end_ts for subject in subjects if (end_ts := self.ends.get(subject)) is not None}
+        rows = [(end_ts, subject) for subject, end_ts in known.items() if slot <= end_ts < until_ts]
+        self._queued -= len(subjects) - len(rows)
+        if fine or len(rows) <= CROWD:
+            self._next_until = until_ts
+            self._next = rows
             heapify(self._next)
+            return
+        self._next_until, self._fine_until = slot, until_ts
+        for end_ts, subject in rows:
+            self._file(subject, end_ts)
 
     def _evict(self) -> tuple[str, float | None]:
         first = self._first()
@@ -154,7 +192,8 @@ class BanTable:
 
     def _rebuild(self) -> None:
         """Queue anew what is held, without what changes have left behind."""
-        self._slots, self._later, self._next, self._next_slot, self._queued = [], {}, [], -1, 0
+        self._slots, self._later, self._next, self._queued = [], {}, [], 0
+        self._next_until = self._fine_until = -math.inf
         self._permanent = {}
         for subject, end_ts in self.ends.items():
             self._queue(subject, end_ts)

@@ -131,13 +131,13 @@ class Breaker:
         bans, state.bans = state.bans, {}
         return bans
 
-    def banned(self, finding: Finding, end_ts: float | None) -> None:
-        """The finding has led to a ban: remembered where it hit a visitor, to be lifted if the rule proves wild."""
+    def banned(self, finding: Finding, end_ts: float | None, target: str) -> None:
+        """The finding has led to this ban: remembered where it hit a visitor, to be lifted if the rule proves wild."""
         state = self._rules.get(finding.rule)
         if state is None or state.last_subject != finding.subject:
             return
-        state.bans.pop(finding.subject, None)
-        state.bans[finding.subject] = end_ts
+        state.bans.pop(target, None)
+        state.bans[target] = end_ts
         if len(state.bans) > HITS_KEPT:
             del state.bans[next(iter(state.bans))]
 

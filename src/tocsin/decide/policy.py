@@ -6,13 +6,18 @@ How long: the rule's ban (or the default), times `factor` (2: doubled) for each 
 (`memory_s` after it ended), at most `max_s`. A ban that was lifted does not count as an earlier one. Lines from before
 a ban ended (or was lifted) do not ban again: they are what the ban was for, or what the operator has forgiven.
 
+A ban may close single services of a host; it is then kept by its target (`model.target_of`), beside others of the same
+subject. A ban of everything covers it. Who was banned how often is remembered by subject: bans that are in force at the
+same time count once.
+
 What is in force is bounded: beyond `max_active` bans the ones that end first make room, lifted and counted.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from itertools import islice
 
 import msgspec
 from msgspec import UNSET, Struct, UnsetType
@@ -23,12 +28,29 @@ from tocsin.decide.breaker import Breaker, Notice
 from tocsin.decide.history import History
 from tocsin.decide.subjects import bounds, canonical
 from tocsin.duration import render_duration
-from tocsin.model import Decision, Finding
+from tocsin.model import Decision, Finding, is_host, parts_of, target_of
 
 HELD_ROWS = 50_000
 DOUBLINGS_MAX = 40
 REMEMBERED_A_STEP = 1000
 EXTEND_BY = 0.1  # the part of a new ban by which it must outlast the one in force: no decision for every late line
+
+
+BanSpan = Callable[[int, str], float | None]
+"""A rule's own way: (earlier bans that are remembered, id of the finding) -> seconds, None for good."""
+
+
+class Terms(Struct, frozen=True):
+    """What a rule brings of its own beside the length of its ban: a way to lengthen it, the services that it closes
+    (`Decision.services`), and why its bans are held back, if they are.
+    """
+
+    ban_s_of: BanSpan | None = None
+    services: str = ""
+    held: str = ""
+
+
+NO_TERMS = Terms()
 
 
 class PolicySettings(Struct, frozen=True):
@@ -59,7 +81,7 @@ class Saved(Struct, frozen=True, array_like=True):
 class Policy:
     """Turns findings into decisions and keeps what is in force.
 
-    `history` are rows (subject, number of bans, last end), `active` the bans in force and `starts` when those of them
+    `history` are rows (target, number of bans, last end), `active` the bans in force and `starts` when those of them
     began that are for good, all from the ledger. `history` None: `remember` is called before the first finding. After
     each call, `take_lifts` and `take_notices` hand out what the call caused besides its answer.
     """
@@ -92,21 +114,39 @@ class Policy:
 
     def remember(self, history: Iterable[tuple[str, int, float]]) -> Iterator[None]:
         """Take in who was banned before, in steps of a few milliseconds: 500,000 rows take seconds."""
-        for number, (subject, count, last_end_ts) in enumerate(history, 1):
-            self._history.put(subject, count, last_end_ts)
+        several: set[str] = set()  # subjects with services: of these there may be more than one row
+        for number, (target, count, last_end_ts) in enumerate(history, 1):
+            if " " in target:
+                several.add(parts_of(target)[0])
+            if several:
+                self._remember_too(target, count, last_end_ts, several)
+            else:
+                self._history.put(target, count, last_end_ts)
             if number % REMEMBERED_A_STEP == 0:
                 yield
-        for subject, end_ts in self._active.ends.items():
+        for target, end_ts in self._active.ends.items():
+            subject = parts_of(target)[0]
             if self._history.get(subject) is None:
                 self._history.put(subject, 1, math.inf if end_ts is None else end_ts)
         for left_out in self._left_out:
-            self._history.put(left_out, 0, -math.inf)
+            subject = parts_of(left_out)[0]
+            if not self._active.own(subject, -math.inf):
+                self._history.put(subject, 0, -math.inf)
         self._left_out = []
         self.remembering = False
 
+    def _remember_too(self, target: str, count: int, last_end_ts: float, several: set[str]) -> None:
+        subject = parts_of(target)[0]
+        known = self._history.get(subject) if subject in several else None
+        if known is not None:
+            count, last_end_ts = max(known[0], count), max(known[1], last_end_ts)
+        self._history.put(subject, count, last_end_ts)
+
     # -- findings ----------------------------------------------------------------------------------------------------
 
-    def decide(self, finding: Finding, rule_ban_s: float | UnsetType | None = UNSET) -> Decision | None:
+    def decide(
+        self, finding: Finding, rule_ban_s: float | UnsetType | None = UNSET, terms: Terms = NO_TERMS
+    ) -> Decision | None:
         """The decision that a finding leads to. None where it changes nothing: the subject is banned already (until
         about then or later), or was when the line was written, or the same was held back a moment ago.
 
@@ -115,29 +155,31 @@ class Policy:
         if self.breaker is not None:
             self._trip(finding)
         base_s = self.settings.ban_s if isinstance(rule_ban_s, UnsetType) else rule_ban_s
-        held = self._held_because(finding)
+        held = self._held_because(finding) or terms.held or None
         if held is not None:
-            return self._hold(finding, base_s, held)
+            return self._hold(finding, base_s, held, terms.services)
         subject, ts = finding.subject, finding.ts
-        holder = self._active.holder(subject, ts)
-        known = self._history.get(subject)
-        if holder is None and known is not None and ts < known[1]:
+        target = _target(subject, terms.services)
+        holder = self._holder(subject, target, ts)
+        known, is_banned = self._history.get(subject), bool(self._active.own(subject, ts))
+        if holder is None and not is_banned and known is not None and ts < known[1]:
             return None
-        earlier = self._earlier(known, ts) - (holder == subject)
-        seconds = self.escalated_s(base_s, earlier)
+        earlier = self._earlier(known, ts) - is_banned
+        own_s = terms.ban_s_of
+        seconds = own_s(max(earlier, 0), finding.id) if own_s else self.escalated_s(base_s, earlier)
         end_ts = None if seconds is None else ts + seconds
         if holder is not None and not _much_later(end_ts, self._active.ends[holder], seconds):
             return None
-        self._enforce(subject, end_ts, ts, max(earlier, 0) + 1)
+        self._enforce(target, end_ts, ts, max(earlier, 0) + 1)
         if self.breaker is not None:
-            self.breaker.banned(finding, end_ts)
+            self.breaker.banned(finding, end_ts, target)
         note = ""
         if earlier > 0:
             note = (
                 f"ban {earlier + 1} of this subject: {render_duration(seconds)} in place of {render_duration(base_s)}"
             )
         return Decision(
-            id=self._id(subject, end_ts),
+            id=self._id(target, end_ts),
             action="ban",
             subject=subject,
             start_ts=ts,
@@ -146,6 +188,7 @@ class Policy:
             finding=finding.id,
             held="observing" if self.settings.observe else None,
             note=note,
+            services=parts_of(target)[1],
         )
 
     def escalated_s(self, base_s: float | None, earlier: int) -> float | None:
@@ -154,13 +197,23 @@ class Policy:
             return base_s
         return max(base_s, min(base_s * self.settings.factor ** min(earlier, DOUBLINGS_MAX), self.settings.max_s))
 
-    def until_ts(self, subject: str, now_ts: float) -> float | None:
-        """Until when the subject is banned (infinity: for good), itself or by a wider prefix; None where it is not."""
-        holder = self._active.holder(subject, now_ts)
+    def until_ts(self, subject: str, now_ts: float, services: str = "") -> float | None:
+        """Until when the subject is banned (infinity: for good), itself or by a wider prefix; None where it is not.
+        With services: until when it cannot get at these.
+        """
+        holder = self._holder(subject, _target(subject, services), now_ts)
         if holder is None:
             return None
         end_ts = self._active.ends[holder]
         return math.inf if end_ts is None else end_ts
+
+    def _holder(self, subject: str, target: str, now_ts: float) -> str | None:
+        """What is in force that covers all of the target; of several, what ends last."""
+        holder = self._active.holder(subject, now_ts)
+        if target == subject or target not in self._active.ends:
+            return holder
+        end_ts, other_ts = (_last(self._active.ends[each]) if each else -math.inf for each in (target, holder))
+        return target if end_ts > now_ts and end_ts >= other_ts else holder
 
     def _held_because(self, finding: Finding) -> str | None:
         reason = self.allow.reason(finding.subject)
@@ -170,8 +223,8 @@ class Policy:
             return f"behind proxy {finding.via}: the kernel sees only the proxy; deny it in the web server"
         return self.breaker.reason(finding.rule, finding.ts) if self.breaker is not None else None
 
-    def _hold(self, finding: Finding, base_s: float | None, held: str) -> Decision | None:
-        key = f"{finding.subject} {finding.rule}"
+    def _hold(self, finding: Finding, base_s: float | None, held: str, services: str) -> Decision | None:
+        key = f"{finding.subject}~{finding.rule}"
         end_ts = None if base_s is None else finding.ts + base_s
         last = self._held.ends.get(key, -math.inf)
         if last is None or last > finding.ts:
@@ -186,25 +239,34 @@ class Policy:
             rule=finding.rule,
             finding=finding.id,
             held=held,
+            services=parts_of(_target(finding.subject, services))[1],
         )
 
     def _earlier(self, known: tuple[int, float] | None, ts: float) -> int:
         """How many bans of the subject are remembered, the one in force included."""
         return known[0] if known is not None and ts <= known[1] + self.settings.memory_s else 0
 
-    def _enforce(self, subject: str, end_ts: float | None, ts: float, count: int) -> None:
-        self._history.put(subject, count, math.inf if end_ts is None else end_ts)
-        self._starts.pop(subject, None)
+    def _enforce(self, target: str, end_ts: float | None, ts: float, count: int) -> None:
+        subject = parts_of(target)[0]
+        others = [each for each in self._active.own(subject, ts) if each != target]
+        self._history.put(subject, count, max(_last(end_ts), self._last_end_ts(others)))
+        self._starts.pop(target, None)
         if end_ts is None:
-            self._starts[subject] = ts
-        for gone, gone_end_ts in self._active.put(subject, end_ts, ts):
+            self._starts[target] = ts
+        for gone, gone_end_ts in self._active.put(target, end_ts, ts):
             why = f"made room: {self.settings.max_active} bans are in force and this one ended first"
             self._lifts.append(self._lift(gone, gone_end_ts, ts, why, "rule", ""))
 
+    def _last_end_ts(self, targets: Iterable[str]) -> float:
+        return max((_last(self._active.ends[each]) for each in targets), default=-math.inf)
+
     # -- the operator ------------------------------------------------------------------------------------------------
 
-    def ban(self, subject: str, seconds: float | None, now_ts: float, *, force: bool = False) -> Decision:
-        """Ban an address or a prefix because an operator says so (None: for good), in place of any ban it has.
+    def ban(
+        self, subject: str, seconds: float | None, now_ts: float, *, force: bool = False, services: str = ""
+    ) -> Decision:
+        """Ban an address or a prefix because an operator says so (None: for good), in place of any ban it has. Of a
+        host, `services` alone may be closed.
 
         ValueError where it is no address; RefusedError where somebody on the allow list would be hit, unless forced.
         What is built in (loopback, link-local, multicast) is refused by the enforcer even then.
@@ -215,12 +277,13 @@ class Policy:
             raise RefusedError(
                 f"{subject} is safe ({reason}); take it off the allow list first, or insist with --force"
             )
+        target = _target(subject, services)
         end_ts = None if seconds is None else now_ts + seconds
         known = self._history.get(subject)
-        earlier = self._earlier(known, now_ts) - (self._active.holder(subject, now_ts) == subject)
-        self._enforce(subject, end_ts, now_ts, max(earlier, 0) + 1)
+        earlier = self._earlier(known, now_ts) - bool(self._active.own(subject, now_ts))
+        self._enforce(target, end_ts, now_ts, max(earlier, 0) + 1)
         return Decision(
-            id=self._id(subject, end_ts),
+            id=self._id(target, end_ts),
             action="ban",
             subject=subject,
             start_ts=now_ts,
@@ -230,6 +293,7 @@ class Policy:
             origin="operator",
             held="observing" if self.settings.observe else None,
             note="forced: " + reason if reason is not None else "",
+            services=parts_of(target)[1],
         )
 
     def lift(self, subject: str, now_ts: float, note: str = "") -> list[Decision]:
@@ -237,18 +301,38 @@ class Policy:
         where it is a prefix itself, those of everything in it. Empty where nothing was banned. The operator's doing.
         """
         self.expire(now_ts)
-        target = canonical(subject)
-        found = dict.fromkeys((*self._active.holders(target), *self._active.holders(subject.strip())))
-        version, low, high = bounds(target)
-        if low != high and (not target.endswith("/64") or self._active.holds_narrower(64)):
+        asked = canonical(subject)
+        active = self._active
+        found = dict.fromkeys((*active.holders(asked), *active.holders(subject.strip()), *active.targets(asked)))
+        version, low, high = bounds(asked)
+        if low != high and (not asked.endswith("/64") or active.holds_narrower(64)):
             found.update(dict.fromkeys(self._within(version, low, high)))
         return [self._lift_active(text, now_ts, note or "unbanned", "operator", "") for text in found]
+
+    # -- what comes from elsewhere ------------------------------------------------------------------------------------
+
+    def past(self, subject: str) -> tuple[int, float] | None:
+        """How many bans of a subject are remembered, and the last end (infinity: never); None: nothing is known."""
+        return self._history.get(subject)
+
+    def recollect(self, subject: str, times: int, last_end_ts: float) -> None:
+        """Remember a subject's bans as somebody else knows them, in place of what was remembered."""
+        self._history.put(subject, times, last_end_ts)
+
+    def end_of(self, target: str) -> float | None:
+        """When the target's own ban ends (infinity: never); None where it has none."""
+        end_ts = self._active.ends.get(target, -math.inf)
+        return None if end_ts == -math.inf else _last(end_ts)
+
+    def lift_own(self, target: str, now_ts: float, note: str) -> Decision:
+        """End the target's own ban, and no other. KeyError where it has none. The operator's doing."""
+        return self._lift_active(target, now_ts, note, "operator", "")
 
     def _within(self, version: int, low: int, high: int) -> list[str]:
         inside = []
         for text in self._active:
             if (":" in text) == (version == 6):
-                _, first, last = bounds(text)
+                _, first, last = bounds(parts_of(text)[0])
                 if low <= first and last <= high:
                     inside.append(text)
         return inside
@@ -256,22 +340,28 @@ class Policy:
     # -- what is in force --------------------------------------------------------------------------------------------
 
     def desired(self, now_ts: float) -> dict[str, float | None]:
-        """What should be in the kernel now: subject to end (None: for good). Nothing while observing."""
+        """What should be in the kernel now: target to end (None: for good). Nothing while observing."""
         if self.settings.observe:
             return {}
         return {subject: end_ts for subject, end_ts in self._active.ends.items() if end_ts is None or end_ts > now_ts}
 
+    def some(self, at: int, count: int) -> list[str]:
+        """At most so many of the targets in force, from a position on; fewer where that is the end. Between two calls
+        they may move up.
+        """
+        return [] if self.settings.observe else list(islice(self._active, at, at + count))
+
     def expire(self, now_ts: float) -> list[str]:
-        """Forget the bans that have ended, as the kernel does by itself; returns their subjects."""
+        """Forget the bans that have ended, as the kernel does by itself; returns their targets."""
         self._held.expire(now_ts)
         return self._active.expire(now_ts)
 
     def spare(self, now_ts: float) -> list[Decision]:
         """Lift the bans of all who are on the allow list by now (its entries change while the guard runs)."""
         self.expire(now_ts)
-        safe = [(subject, self.allow.reason(subject)) for subject in self._active]
+        safe = [(target, self.allow.reason(parts_of(target)[0])) for target in self._active]
         return [
-            self._lift_active(subject, now_ts, f"allowed: {reason}", "rule", "") for subject, reason in safe if reason
+            self._lift_active(target, now_ts, f"allowed: {reason}", "rule", "") for target, reason in safe if reason
         ]
 
     def counts(self) -> dict[str, int]:
@@ -283,30 +373,37 @@ class Policy:
             "forgotten": self._history.evicted,
         }
 
-    def restate(self, now_ts: float) -> list[Decision]:
-        """The bans in force as decisions, for a ledger that had to be begun anew. Their rules and findings are lost."""
-        return [
-            Decision(self._id(subject, end_ts), "ban", subject, now_ts, end_ts, "", None, "import", note="taken over")
-            for subject, end_ts in self.desired(now_ts).items()
-        ]
+    def restate(self, now_ts: float) -> Iterator[Decision]:
+        """The bans in force as decisions, for a ledger that has lost some; their rules and findings are lost to us. To
+        be asked for in portions: what ends or is lifted between two of them is left out.
+        """
+        for target in () if self.settings.observe else list(self._active):
+            end_ts = self._active.ends.get(target, -math.inf)
+            if end_ts is None or end_ts > now_ts:
+                yield self._taken_over(target, end_ts, now_ts)
 
-    def remembers(self, subject: str) -> bool:
-        """Whether the subject was ever banned, as far as is remembered."""
-        return self._history.get(subject) is not None
+    def remembers(self, target: str) -> bool:
+        """Whether the target's subject was ever banned, as far as is remembered."""
+        return self._history.get(parts_of(target)[0]) is not None
 
     def adopt(self, actual: Mapping[str, float | None], now_ts: float) -> list[Decision]:
-        """Take over bans that the kernel holds and nobody remembers (the ledger was lost): subject to seconds left,
+        """Take over bans that the kernel holds and nobody remembers (the ledger was lost): target to seconds left,
         None for good. Who is safe is left out, so that reconciling ends those.
         """
         adopted = []
-        for subject, left_s in actual.items():
-            if subject in self._active.ends or self.allow.reason(subject) is not None:
+        for target, left_s in actual.items():
+            if target in self._active.ends or self.allow.reason(parts_of(target)[0]) is not None:
                 continue
             end_ts = None if left_s is None else now_ts + left_s
-            self._enforce(subject, end_ts, now_ts, 1)
-            ban_id = self._id(subject, end_ts)
-            adopted.append(Decision(ban_id, "ban", subject, now_ts, end_ts, "", None, "import", note="taken over"))
+            self._enforce(target, end_ts, now_ts, 1)
+            adopted.append(self._taken_over(target, end_ts, now_ts))
         return adopted
+
+    def _taken_over(self, target: str, end_ts: float | None, now_ts: float) -> Decision:
+        (subject, services), ban_id = parts_of(target), self._id(target, end_ts)
+        return Decision(
+            ban_id, "ban", subject, now_ts, end_ts, "", None, "import", note="taken over", services=services
+        )
 
     # -- side effects ------------------------------------------------------------------------------------------------
 
@@ -327,16 +424,19 @@ class Policy:
                 why = f"breaker: rule {finding.rule} had hit a visitor"
                 self._lifts.append(self._lift_active(victim, finding.ts, why, "rule", finding.rule))
 
-    def _lift_active(self, subject: str, now_ts: float, note: str, origin: str, rule: str) -> Decision:
-        end_ts = self._active.ends[subject]
-        self._active.remove(subject)
-        return self._lift(subject, end_ts, now_ts, note, origin, rule)
+    def _lift_active(self, target: str, now_ts: float, note: str, origin: str, rule: str) -> Decision:
+        end_ts = self._active.ends[target]
+        self._active.remove(target)
+        return self._lift(target, end_ts, now_ts, note, origin, rule)
 
-    def _lift(self, subject: str, end_ts: float | None, now_ts: float, note: str, origin: str, rule: str) -> Decision:
-        lifts = self._id(subject, end_ts)
-        self._starts.pop(subject, None)
-        known = self._history.get(subject)
-        if known is not None:
+    def _lift(self, target: str, end_ts: float | None, now_ts: float, note: str, origin: str, rule: str) -> Decision:
+        lifts = self._id(target, end_ts)
+        self._starts.pop(target, None)
+        subject, services = parts_of(target)
+        known, left = self._history.get(subject), self._active.own(subject, now_ts)
+        if known is not None and left:
+            self._history.amend(subject, known[0], self._last_end_ts(left))
+        elif known is not None:
             self._history.amend(subject, max(known[0] - 1, 0), now_ts)
         return Decision(
             id=f"lift~{lifts}~{now_ts!r}",
@@ -349,13 +449,14 @@ class Policy:
             origin="operator" if origin == "operator" else "rule",
             lifts=lifts,
             note=note,
+            services=services,
         )
 
-    def _id(self, subject: str, end_ts: float | None) -> str:
+    def _id(self, target: str, end_ts: float | None) -> str:
         """A ban's id follows from what it is, so that 200,000 of them need not be kept."""
         if end_ts is not None:
-            return f"ban~{subject}~{end_ts!r}"
-        return f"ban~{subject}~{self._starts.get(subject, 0.0)!r}~for-good"
+            return f"ban~{target}~{end_ts!r}"
+        return f"ban~{target}~{self._starts.get(target, 0.0)!r}~for-good"
 
     # -- restarts ----------------------------------------------------------------------------------------------------
 
@@ -371,6 +472,15 @@ class Policy:
             self._held.put(key, end_ts, -math.inf)
         if self.breaker is not None and saved.breaker is not None:
             self.breaker.load(saved.breaker)
+
+
+def _target(subject: str, services: str) -> str:
+    """What a ban is kept by: only hosts are closed to single services, whatever is wider to everything."""
+    return target_of(subject, services if services and is_host(subject) else "")
+
+
+def _last(end_ts: float | None) -> float:
+    return math.inf if end_ts is None else end_ts
 
 
 def _much_later(new_end_ts: float | None, end_ts: float | None, seconds: float | None) -> bool:

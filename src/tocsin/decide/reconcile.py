@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 from tocsin.model import Op
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
 
 # The kernel is told whole seconds, rounded up, and until it has 100,000 of them two seconds pass; what differs by no
 # more than this is right.
@@ -42,33 +42,45 @@ def reconcile(
     never: Callable[[str], bool] | None = None,
     causes: Mapping[str, str] | None = None,
 ) -> list[Op]:
+    """The Ops that bring `actual` to `desired`, as `reconciling` gives them."""
+    return list(reconciling(desired, actual, now_ts, never=never, causes=causes))
+
+
+def reconciling(
+    desired: Mapping[str, float | None],
+    actual: Mapping[str, float | None],
+    now_ts: float,
+    *,
+    never: Callable[[str], bool] | None = None,
+    causes: Mapping[str, str] | None = None,
+) -> Iterator[Op]:
     """The Ops that bring `actual` to `desired`, unbans first, then bans, each in the order of its mapping.
 
+    One after the other: 200,000 are never held at once. Neither mapping may change until the last was taken.
+
     Args:
-        desired: canonical subject to when its ban ends in Unix seconds (None: for good). What has ended by `now_ts`
-            is not desired. Every element of our sets that is not here is taken out.
-        actual: canonical subject to the seconds that the kernel has left for it at `now_ts` (None: for good).
-        never: subjects for which it is true are not desired, whoever put them there.
-        causes: subject to the id of its decision, for the Receipts.
+        desired: target (`model.target_of`) to when its ban ends in Unix seconds (None: for good). What has ended by
+            `now_ts` is not desired. Every element of our sets that is not here is taken out.
+        actual: target to the seconds that the kernel has left for it at `now_ts` (None: for good).
+        never: targets for which it is true are not desired, whoever put them there.
+        causes: target to the id of its decision, for the Receipts.
     """
     wanted = in_force(desired, now_ts, never=never)
     causes = causes or {}
-    unbans, bans = [], []
     for subject, remaining_s in actual.items():
         # A host that is about to end is left to: unban and expiry would race, and the outcome is the same. A prefix may
         # be in another's way.
         if subject not in wanted and (remaining_s is None or remaining_s > TOLERANCE_S or _is_prefix(subject)):
-            unbans.append(Op("unban", subject, None, causes.get(subject, "")))
+            yield Op("unban", subject, None, causes.get(subject, ""))
     for subject, end_ts in wanted.items():
         remaining_s = actual.get(subject, _MISSING)
         if end_ts is None:
             if remaining_s is not None:
-                bans.append(Op("ban", subject, None, causes.get(subject, "")))
+                yield Op("ban", subject, None, causes.get(subject, ""))
             continue
         left_s = end_ts - now_ts
         if remaining_s is None or remaining_s <= 0 or not -TOLERANCE_S <= remaining_s - left_s <= TOLERANCE_S:
-            bans.append(Op("ban", subject, max(1, math.ceil(left_s)), causes.get(subject, "")))
-    return unbans + bans
+            yield Op("ban", subject, max(1, math.ceil(left_s)), causes.get(subject, ""))
 
 
 def in_force(
@@ -137,8 +149,9 @@ def _outlasts(end_ts: float | None, other_ts: float) -> bool:
     return end_ts is None or end_ts > other_ts
 
 
-def _is_prefix(subject: str) -> bool:
-    return "/" in subject and not (subject.endswith("/64") and ":" in subject)
+def _is_prefix(target: str) -> bool:
+    """Only hosts have services."""
+    return "/" in target and " " not in target and not (target.endswith("/64") and ":" in target)
 
 
 def _prefixes(subjects: Iterable[str]) -> list[tuple[IPv4Network | IPv6Network, str]]:

@@ -9,7 +9,9 @@ from tocsin.detect.evidence import EVIDENCE_BYTES, Row
 from tocsin.model import Batch, Finding
 
 if TYPE_CHECKING:
+    from tocsin.detect.plan import Tracker
     from tocsin.formats import Anchor, Format
+    from tocsin.rules import Failure
 
 OnFinding = Callable[[Finding], float | None]
 
@@ -17,7 +19,7 @@ OnFinding = Callable[[Finding], float | None]
 class Block:
     """A batch at work: what the steps need beside each other, and line numbers on demand."""
 
-    __slots__ = ("_at", "_line", "anchor", "batch", "data", "format", "on_finding")
+    __slots__ = ("_at", "_line", "anchor", "batch", "data", "failures", "format", "on_finding")
 
     def __init__(self, batch: Batch, fmt: Format, anchor: Anchor, on_finding: OnFinding) -> None:
         self.batch = batch
@@ -25,6 +27,7 @@ class Block:
         self.format = fmt
         self.anchor = anchor
         self.on_finding = on_finding
+        self.failures: dict[int, list[tuple[Tracker, Failure]]] = {}  # by start of line: what filters found there
         self._at = 0
         self._line = batch.line
 

@@ -6,13 +6,13 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from tocsin.detect.evidence import EVIDENCE_LINES
-from tocsin.detect.scan import Pattern, Scanner, need_patterns
+from tocsin.detect.scan import HAS_AUTOMATON, Pattern, Scanner, TooLargeError, need_patterns
 from tocsin.detect.window import QUIET, Contributors, CountWindow, DistinctWindow, Pool
 from tocsin.model import AuthAttempt, HttpRequest, RawLine
 
 if TYPE_CHECKING:
     from tocsin.formats import Format
-    from tocsin.rules import CompiledRule
+    from tocsin.rules import CompiledRule, LineFilter
 
 MASKS_KEPT = 4096  # a client may send any combination of what rules look for
 
@@ -38,6 +38,7 @@ class Tracker:
             self.window = DistinctWindow(pool, self.limit, self.within_s, lateness_s, arm)
         else:
             self.window = CountWindow(pool, self.limit, self.within_s, lateness_s, arm if rule.skim else 1)
+        self.counted = 0
         self.contributors = None if self.by_address else Contributors(self.window)
 
     def count(self, key: str, ts: float, event: HttpRequest | AuthAttempt | None) -> int:
@@ -55,6 +56,8 @@ class Plan:
         self.scanner = scanner
         self.flood = flood
         self.flood_mask = flood.mask if flood else 0
+        self.filters = tuple(tracker for tracker in trackers if tracker.rule.filter)
+        self.native_mask = sum(tracker.mask for tracker in trackers if not tracker.rule.filter)
         self._trackers = trackers
         self._by_mask: dict[int, tuple[Tracker, ...]] = {}
 
@@ -69,18 +72,39 @@ class Plan:
 
 
 def make_plan(all_trackers: Sequence[Tracker], fmt: Format, *, prefilter: bool, fallback: bool) -> Plan:
-    """How the rules apply to a format. Without `prefilter` every line is a candidate for every rule."""
-    trackers = [tracker for tracker in all_trackers if tracker.event_type is EVENT_OF_KIND[fmt.kind]]
+    """How the rules apply to a format; those with a filter must cover its source. Without `prefilter` every line is a
+    candidate for every rule.
+    """
+    trackers = [
+        tracker for tracker in all_trackers if tracker.rule.filter or tracker.event_type is EVENT_OF_KIND[fmt.kind]
+    ]
     trackers.sort(key=lambda tracker: not tracker.rule.skim)  # first: the engine counts for it before it parses
     flood = trackers[0] if trackers and trackers[0].rule.skim and fmt.skim and prefilter else None
-    patterns: list[Pattern] = []
     always = 0
+    patterns: list[Pattern] = []
+    filters: list[Pattern] = []
+    simple = fallback or not HAS_AUTOMATON
     for tracker in trackers:
         if tracker is flood:
+            continue
+        if tracker.rule.filter:
+            known = _regexes(tracker.rule.filter, simple=simple) if prefilter and fmt.verbatim else None
+            always |= tracker.mask if known is None else 0
+            filters += [Pattern(regex, tracker.mask) for regex in known or ()]
             continue
         needs = tracker.rule.needs if prefilter else None
         if needs is None:
             always |= tracker.mask
         else:
             patterns += need_patterns(min(needs, key=len), fmt, tracker.mask)
-    return Plan(Scanner(patterns, always, fallback=fallback), trackers, flood)
+    try:
+        scanner = Scanner(patterns + filters, always, fallback=fallback)
+    except TooLargeError:  # by somebody's own regexes: then their rules look at every line
+        for pattern in filters:
+            always |= pattern.mask
+        scanner = Scanner(patterns, always, fallback=fallback)
+    return Plan(scanner, trackers, flood)
+
+
+def _regexes(line_filter: LineFilter, *, simple: bool) -> tuple[bytes, ...] | None:
+    return line_filter.simple_patterns if simple else line_filter.loud_patterns

@@ -24,6 +24,7 @@ try:
 except ImportError:  # pragma: no cover  # no wheel for this machine: the fallback gives the same candidates
     hyperscan = None  # type: ignore[assignment]  # a module, or nothing
 
+HAS_AUTOMATON = hyperscan is not None
 Candidates = list[tuple[int, int]]
 
 
@@ -35,6 +36,10 @@ class Pattern(Struct, frozen=True):
     regex: bytes
     mask: int
     ignore_case: bool = False
+
+
+class TooLargeError(ValueError):
+    """The patterns are more than Hyperscan can make an automaton of."""
 
 
 # In JSON: an ASCII sign spelt as an escape.
@@ -107,15 +112,18 @@ class Scanner:
 
 def _hyperscan_ends(regexes: Sequence[tuple[bytes, bool]]) -> Callable[[bytes], Iterator[tuple[int, int]]]:
     database = hyperscan.Database(mode=hyperscan.HS_MODE_BLOCK)
-    database.compile(
-        expressions=[regex for regex, _ in regexes],
-        ids=list(range(len(regexes))),
-        elements=len(regexes),
-        flags=[
-            hyperscan.HS_FLAG_MULTILINE | (hyperscan.HS_FLAG_CASELESS if ignore_case else 0)
-            for _, ignore_case in regexes
-        ],
-    )
+    try:
+        database.compile(
+            expressions=[regex for regex, _ in regexes],
+            ids=list(range(len(regexes))),
+            elements=len(regexes),
+            flags=[
+                hyperscan.HS_FLAG_MULTILINE | (hyperscan.HS_FLAG_CASELESS if ignore_case else 0)
+                for _, ignore_case in regexes
+            ],
+        )
+    except hyperscan.error as error:
+        raise TooLargeError(str(error)) from error
 
     def ends(data: bytes) -> Iterator[tuple[int, int]]:
         hits: list[tuple[int, int]] = []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING
 
 from tocsin.enforce.protocol import (
@@ -99,7 +100,7 @@ class InForce:
         self.end_ts: dict[str, float | None] = {}
         """Subject to the end of its ban in Unix seconds, None for good."""
         self.stopped: dict[str, tuple[int, int]] = {}
-        """Subject to (packets, bytes), only where there were any. Both begin anew when a ban is renewed."""
+        """Subject to (packets, bytes), only where there were any. Both may begin anew when a ban is renewed."""
         self.whole = True
         """False where elements may be missing: reconciling with it is harmless, as a ban in force stays as it is."""
         self.error = ""
@@ -122,4 +123,24 @@ class InForce:
 
     def remaining_s(self, now_ts: float) -> dict[str, float | None]:
         """Subject to the seconds left at `now_ts`, None for good: what `reconcile` takes as actual."""
-        return {subject: None if end is None else end - now_ts for subject, end in self.end_ts.items()}
+        return dict(self.remaining(now_ts))
+
+    def remaining(self, now_ts: float) -> Mapping[str, float | None]:
+        """The same, worked out when asked: 200,000 rows need not be held twice."""
+        return _Remaining(self.end_ts, now_ts)
+
+
+class _Remaining(Mapping[str, "float | None"]):
+    def __init__(self, end_ts: Mapping[str, float | None], now_ts: float) -> None:
+        self._end_ts = end_ts
+        self._now_ts = now_ts
+
+    def __getitem__(self, subject: str) -> float | None:
+        end_ts = self._end_ts[subject]
+        return None if end_ts is None else end_ts - self._now_ts
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._end_ts)
+
+    def __len__(self) -> int:
+        return len(self._end_ts)

@@ -6,22 +6,25 @@ Layouts: linux/netfilter/nf_tables.h (enum nft_set_elem_attributes and its neigh
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import struct
 from typing import TYPE_CHECKING, NamedTuple
 
 from tocsin.enforce import netlink
-from tocsin.enforce.subjects import HASH_PREFIX, INTERVAL_SETS, KEY_BYTES, Target
+from tocsin.enforce.subjects import HASH_PREFIX, INTERVAL_SETS, KEY_BYTES, Target, is_service_set, kind_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
 NFPROTO_INET = 1
 _SUBSYSTEM = 10 << 8  # NFNL_SUBSYS_NFTABLES
+NFT_MSG_GETSET = _SUBSYSTEM | 10
 NFT_MSG_NEWSETELEM = _SUBSYSTEM | 12
 NFT_MSG_GETSETELEM = _SUBSYSTEM | 13
 NFT_MSG_GETGEN = _SUBSYSTEM | 16
 
+_SET_TABLE, _SET_NAME = 1, 2
 _LIST_TABLE, _LIST_SET, _LIST_ELEMENTS = 1, 2, 3
 _LIST_ELEM = 1
 _KEY, _FLAGS, _EXPIRATION, _EXPR = 1, 3, 5, 7
@@ -33,6 +36,7 @@ _INTERVAL_END = 1
 _U32, _U64 = struct.Struct("!I"), struct.Struct("!Q")
 _I32 = struct.Struct("=i")
 PERMANENT = -1
+_LISTED_AGAIN = 5
 
 
 class Element(NamedTuple):
@@ -68,6 +72,41 @@ def element_request(table: str, set_name: str, key: bytes | None = None) -> byte
     return b"".join(parts)
 
 
+def service_sets(source: netlink.Netlink, table: str) -> list[str]:
+    """The names of the table's sets of hosts that are closed to single services, sorted; none where there is no table.
+
+    Raises NetlinkError for other errors.
+    """
+    payload = netlink.NFGENMSG.pack(NFPROTO_INET, 0, 0) + netlink.attribute(_SET_TABLE, table.encode() + b"\0")
+    found: set[str] = set()
+    for _ in range(_LISTED_AGAIN):
+        try:
+            for batch in source.dump(NFT_MSG_GETSET, payload, f"listing the sets of table inet {table}"):
+                found.update(name for reply in batch if is_service_set(name := _set_name(reply)))
+            break
+        except netlink.Interrupted:
+            continue  # sets come and go: what was seen may have gone, which reading it will tell
+        except netlink.NetlinkError as error:
+            if error.errno != errno.ENOENT:
+                raise
+            break
+    return sorted(found)
+
+
+def has_elements(table: str, set_name: str) -> bool:
+    """Whether a set holds anything. Raises NetlinkError as `read_set` does."""
+    with contextlib.closing(netlink.Netlink(netlink.NETLINK_NETFILTER)) as source:  # a dump is left in the middle
+        try:
+            return any(read_set(source, table, set_name))
+        except netlink.Interrupted:
+            return True
+
+
+def _set_name(reply: netlink.Message) -> str:
+    span = netlink.find(reply.buffer, reply.start + netlink.NFGENMSG.size, reply.end, _SET_NAME)
+    return reply.buffer[slice(*span)].rstrip(b"\0").decode("ascii", "replace") if span else ""
+
+
 def read_set(source: netlink.Netlink, table: str, set_name: str) -> Iterator[list[Element]]:
     """Dump one set of the table: a list of elements for each datagram (about 300), so that others get a turn between.
 
@@ -90,7 +129,8 @@ def read_set(source: netlink.Netlink, table: str, set_name: str) -> Iterator[lis
         if interrupted:
             raise interrupted
         return
-    reader = _HashReader(KEY_BYTES[set_name], HASH_PREFIX[set_name])
+    kind = kind_of(set_name)
+    reader = _HashReader(KEY_BYTES[kind], HASH_PREFIX[kind])
     for batch in dump:
         yield [reader.element(*span) for span in _spans(batch)]
 
@@ -106,7 +146,8 @@ def look_up_all(source: netlink.Netlink, table: str, set_name: str, targets: Seq
     Of an interval set it is the element that covers the target's first address. A missing table or set looks like a
     missing element. Raises NetlinkError for other errors.
     """
-    head = element_request(table, set_name, bytes(KEY_BYTES[set_name]))[: -KEY_BYTES[set_name]]
+    size = KEY_BYTES[kind_of(set_name)]
+    head = element_request(table, set_name, bytes(size))[:-size]
     found: list[Element | None] = []
     errors: set[int] = set()
     answers = source.ask(NFT_MSG_GETSETELEM, [head + target.key for target in targets])

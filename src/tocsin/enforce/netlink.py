@@ -19,7 +19,7 @@ NETLINK_ROUTE = 0
 NETLINK_SOCK_DIAG = 4
 NETLINK_NETFILTER = 12
 
-NLM_F_REQUEST, NLM_F_MULTI, NLM_F_ACK, NLM_F_DUMP_INTR, NLM_F_DUMP = 0x1, 0x2, 0x4, 0x10, 0x300
+NLM_F_REQUEST, NLM_F_MULTI, NLM_F_ACK, NLM_F_ECHO, NLM_F_DUMP_INTR, NLM_F_DUMP = 0x1, 0x2, 0x4, 0x8, 0x10, 0x300
 NLMSG_ERROR, NLMSG_DONE, NLMSG_OVERRUN = 0x2, 0x3, 0x4
 NLA_F_NESTED = 0x8000
 NLA_TYPE_MASK = 0x3FFF
@@ -154,6 +154,42 @@ class Netlink:
                 if HEADER.unpack_from(datagram)[3] == expected:
                     expected += 1
                     yield datagram
+
+    def echoed(self, whole: bytes | bytearray, kind: int) -> list[bytes]:
+        """Send messages as they are; the answers of this type. NLM_F_ECHO asks for those: what was really done.
+
+        For a socket with no time-out: all has been answered by the time that `send` returns, and is taken in here.
+        """
+        self._socket.send(whole)
+        found: list[bytes] = []
+        while True:
+            try:
+                reply = self._socket.recv(RECEIVE_BYTES)
+            except BlockingIOError:
+                return found
+            if HEADER.unpack_from(reply)[1] == kind:
+                found.append(reply)
+
+    def transact(self, parts: Sequence[tuple[int, int, bytes]]) -> int:
+        """Send messages (type, flags, payload) as one; the first errno among the answers, 0 where there is none.
+
+        The kernel has answered all by the time that they are sent: those with NLM_F_ACK, and those that failed.
+        """
+        first = self._sequence + 1
+        self._sequence += len(parts)
+        self._socket.send(b"".join([message(*part, first + n) for n, part in enumerate(parts)]))
+        awaited = sum(bool(flags & NLM_F_ACK) for _, flags, _ in parts)
+        code = 0
+        while awaited > 0:
+            for reply in messages(self._socket.recv(RECEIVE_BYTES)):
+                if reply.sequence < first or reply.type != NLMSG_ERROR:
+                    continue
+                awaited -= 1
+                if failure := error_code(reply):
+                    code = code or failure
+                    if reply.sequence == first:
+                        return code  # about the whole: nothing else is answered
+        return code
 
     def dump(self, kind: int, payload: bytes, what: str) -> Iterator[list[Message]]:
         """Send a dump request; yields the messages of one datagram at a time.

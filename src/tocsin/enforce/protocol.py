@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Annotated, Generic, TypeVar
 import msgspec
 from msgspec import Meta, Struct
 
-from tocsin.enforce.subjects import HASH_PREFIX, KEY_BYTES, Target, render_target
-from tocsin.model import Op, Receipt
+from tocsin.enforce.subjects import HASH_PREFIX, KEY_BYTES, Target, is_service_set, kind_of, render_target, services_of
+from tocsin.model import Op, Receipt, target_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -27,7 +27,7 @@ MAX_MESSAGE_BYTES = 8 << 20
 MAX_OPS = 20_000
 MAX_LOOKS = 2_000
 _LENGTH = struct.Struct("!I")
-_RECEIVE_BYTES = 1 << 16
+_RECEIVE_BYTES = 1 << 18
 
 
 class ProtocolError(Exception):
@@ -52,7 +52,7 @@ class Read(Struct, tag="read", frozen=True):
 
 
 class Look(Struct, tag="look", frozen=True):
-    """Tell about these subjects. Answered as Read is; what is not in force is left out. About 20 microseconds each."""
+    """Tell about these targets. Answered as Read is; what is not in force is left out. About 20 microseconds each."""
 
     id: int
     subjects: Annotated[list[str], Meta(max_length=MAX_LOOKS)]
@@ -132,7 +132,10 @@ FromEnforcer = Receipts | Actual | Changed | Probed | Pong
 
 
 class Banned(Struct, frozen=True, gc=False):
-    """One element in force: until when (None: for good) and what it has stopped since it was put in or renewed."""
+    """One element in force, by its target: until when (None: for good), and what it has stopped since it was put in.
+
+    A renewal may begin the counters anew; kernels from 6.12 on can prolong an element as it stands.
+    """
 
     subject: str
     end_ts: float | None
@@ -152,7 +155,7 @@ def pack_elements(set_name: str, elements: Iterable[Element], now_ts: float) -> 
 
     `now_ts` is when the elements were read: reading a large set takes a while, an end does not depend on it.
     """
-    pack, now_ms = _ROWS[set_name].pack, int(now_ts * 1000)
+    pack, now_ms = _ROWS[kind_of(set_name)].pack, int(now_ts * 1000)
     return b"".join(
         [
             pack(key, prefix, -1 if remaining_ms < 0 else now_ms + remaining_ms, packets, octets)
@@ -163,7 +166,8 @@ def pack_elements(set_name: str, elements: Iterable[Element], now_ts: float) -> 
 
 def rows_of(set_name: str, rows: bytes, limit_bytes: int) -> Iterator[bytes]:
     """The same rows in pieces of at most `limit_bytes`, cut between rows; one empty piece where there are none."""
-    step = limit_bytes // _ROWS[set_name].size * _ROWS[set_name].size
+    size = _ROWS[kind_of(set_name)].size
+    step = limit_bytes // size * size
     yield rows[:step]
     for start in range(step, len(rows), step):
         yield rows[start : start + step]
@@ -171,13 +175,14 @@ def rows_of(set_name: str, rows: bytes, limit_bytes: int) -> Iterator[bytes]:
 
 def unpack_elements(part: Actual) -> Iterator[Banned]:
     """The elements of one Actual message. Raises ProtocolError where the rows are none."""
-    row = _ROWS.get(part.set)
-    if row is None or len(part.rows) % row.size:
+    kind, services = kind_of(part.set), services_of(part.set)
+    row = _ROWS.get(kind)
+    if row is None or len(part.rows) % row.size or not (part.set in _ROWS or is_service_set(part.set)):
         raise ProtocolError(f"elements of an unknown set or size: {part.set!r:.40}, {len(part.rows)} bytes")
-    hash_prefix = HASH_PREFIX.get(part.set)
+    hash_prefix = HASH_PREFIX.get(kind)
     for key, prefix, end_ms, packets, octets in row.iter_unpack(part.rows):
-        subject = render_target(Target(part.set, key, hash_prefix or prefix))
-        yield Banned(subject, None if end_ms < 0 else end_ms / 1000, packets, octets)
+        subject = render_target(Target(kind, key, hash_prefix or prefix))
+        yield Banned(target_of(subject, services), None if end_ms < 0 else end_ms / 1000, packets, octets)
 
 
 T = TypeVar("T")

@@ -6,7 +6,7 @@ import time
 from typing import TYPE_CHECKING
 
 from tocsin.enforce import netlink
-from tocsin.enforce.elements import look_up, read_set
+from tocsin.enforce.elements import look_up, read_set, service_sets
 from tocsin.enforce.protocol import Actual, Look, Read, pack_elements, rows_of
 from tocsin.enforce.subjects import SETS, parse_subject
 
@@ -39,14 +39,19 @@ class Reading:
 
     def read(self, message: Read) -> Iterator[bool]:
         """All sets, one datagram or one message a step."""
-        for name in SETS:
+        error = ""
+        try:
+            names = (*SETS, *service_sets(self._dumps, self._table))
+        except OSError as failure:
+            names, error = SETS, str(failure)
+        for name in names:
             rows = bytearray()
-            whole, error = yield from self._read_set(name, rows)
+            whole, trouble = yield from self._read_set(name, rows)
             pieces = list(rows_of(name, bytes(rows), _PART_BYTES))
             for number, piece in enumerate(pieces, 1):
                 final = number == len(pieces)
-                last = final and name == SETS[-1]
-                self._say(Actual(message.id, name, piece, last=last, whole=whole or not final, error=error))
+                last = final and name == names[-1]
+                self._say(Actual(message.id, name, piece, last=last, whole=whole or not final, error=trouble or error))
                 yield True
 
     def _read_set(self, name: str, rows: bytearray) -> Generator[bool, None, tuple[bool, str]]:
@@ -81,8 +86,8 @@ class Reading:
                 error = error or str(failure)
                 continue
             if element is not None:
-                rows[target.set] += pack_elements(target.set, [element], time.time())
+                rows.setdefault(target.set, bytearray()).extend(pack_elements(target.set, [element], time.time()))
             if index % _LOOKS_A_STEP == _LOOKS_A_STEP - 1:
                 yield True
-        for name in SETS:
-            self._say(Actual(message.id, name, bytes(rows[name]), last=name == SETS[-1], error=error))
+        for left, name in zip(range(len(rows) - 1, -1, -1), rows, strict=True):
+            self._say(Actual(message.id, name, bytes(rows[name]), last=not left, error=error))

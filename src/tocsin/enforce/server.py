@@ -38,7 +38,7 @@ from tocsin.model import Receipt
 
 if TYPE_CHECKING:
     import socket
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Sequence
 
     from tocsin.enforce.subjects import Network, Target
     from tocsin.model import Op
@@ -118,8 +118,7 @@ class Server:
                 self._hear_others()
             incoming = bool(ready.get(channel, 0) & ~select.POLLOUT)
             if incoming:
-                for message in self._channel.receive():
-                    self._handle(message)
+                self._handle(self._channel.receive())
             self._tell_changed()
             self._work(idle=not ready)
 
@@ -135,42 +134,59 @@ class Server:
         if not self._channel.push(message):
             raise ProtocolError("the far side does not read its answers")
 
-    def _handle(self, message: ToEnforcer) -> None:
-        if isinstance(message, Apply):
-            self._apply(message)
-        elif isinstance(message, Read | Look):
-            if len(self._reads) >= _READS_MAX:
-                raise ProtocolError(f"more than {_READS_MAX} Reads and Looks at once")
-            reading = self._reading
-            self._reads.append(reading.read(message) if isinstance(message, Read) else reading.look(message))
-        elif isinstance(message, Probe):
-            self._say(self._probe(message.id))
-        elif isinstance(message, Ping):
-            self._say(Pong(message.id))
+    def _handle(self, messages: list[ToEnforcer]) -> None:
+        applies: list[Apply] = []
+        for message in messages:
+            if isinstance(message, Apply):
+                applies.append(message)
+                continue
+            self._apply(applies)
+            applies.clear()
+            if isinstance(message, Read | Look):
+                if len(self._reads) >= _READS_MAX:
+                    raise ProtocolError(f"more than {_READS_MAX} Reads and Looks at once")
+                reading = self._reading
+                self._reads.append(reading.read(message) if isinstance(message, Read) else reading.look(message))
+            elif isinstance(message, Probe):
+                self._say(self._probe(message.id))
+            elif isinstance(message, Ping):
+                self._say(Pong(message.id))
+        self._apply(applies)
 
-    def _apply(self, message: Apply) -> None:
+    def _apply(self, messages: Sequence[Apply]) -> None:
+        """Bring the Ops of messages that came together into the kernel together."""
+        if not messages:
+            return
         self._admission.refresh()
+        ops = messages[0].ops if len(messages) == 1 else [op for message in messages for op in message.ops]
         refused: dict[int, str] = {}
         changes: list[Change] = []
-        for index, op in enumerate(message.ops):
+        for index, op in enumerate(ops):
             try:
                 changes.append(self._admission.admit(op))
             except Refused as refusal:
                 refused[index] = str(refusal)
         results = iter(zip(changes, self._firewall.apply(changes), strict=True))
         now_ts = time.time()
-        self._banned_since_s = self._banned_since_s if self._banned else time.monotonic()
-        receipts: list[Receipt] = []
-        for index, op in enumerate(message.ops):
-            if index in refused:
-                receipts.append(_receipt(op, now_ts, refused[index]))
-                continue
-            change, error = next(results)
-            receipts.append(_receipt(op, now_ts, error))
-            if change.ban and not error:
-                self._banned.append((message.id, change.target, receipts[-1]))
-        self._say(Receipts(message.id, receipts))
-        self._trim = self._trim or len(message.ops) >= _TRIM_AFTER_OPS or any(op.verb == "unban" for op in message.ops)
+        index = 0
+        for message in messages:
+            receipts = []
+            for op in message.ops:
+                if index in refused:
+                    receipts.append(_receipt(op, now_ts, refused[index]))
+                else:
+                    change, error = next(results)
+                    receipts.append(_receipt(op, now_ts, error))
+                    if change.ban and not error:
+                        self._note_banned(message.id, change.target, receipts[-1])
+                index += 1
+            self._say(Receipts(message.id, receipts))
+        self._trim = self._trim or len(ops) >= _TRIM_AFTER_OPS or any(op.verb == "unban" for op in ops)
+
+    def _note_banned(self, request: int, target: Target, receipt: Receipt) -> None:
+        if not self._banned:
+            self._banned_since_s = time.monotonic()
+        self._banned.append((request, target, receipt))
 
     def _work(self, *, idle: bool) -> None:
         """One step of what can wait."""

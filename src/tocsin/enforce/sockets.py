@@ -19,7 +19,8 @@ import struct
 from typing import TYPE_CHECKING
 
 from tocsin.enforce import netlink
-from tocsin.enforce.subjects import ADDR6, HOST4, HOST6, INTERVAL_SETS, Target
+from tocsin.enforce.subjects import ADDR6, HOST4, HOST6, INTERVAL_SETS, Target, kind_of, services_of
+from tocsin.services import Span, parse_services
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -30,6 +31,7 @@ _REQUEST = struct.Struct("=BBBBI")  # inet_diag_req_v2 before its inet_diag_sock
 _SOCKID_BYTES = 48
 _SOCKID_AT = 4  # in inet_diag_msg, after family, state, timer and retransmissions
 _REMOTE_AT = _SOCKID_AT + 4 + 16
+_PORT = struct.Struct("!H")  # our own, the first of inet_diag_sockid
 _BYTECODE = 1  # INET_DIAG_REQ_BYTECODE
 _OP = struct.Struct("=BBH")
 _CONDITION = struct.Struct("=BBHi")
@@ -44,7 +46,8 @@ MAX_CONDITIONS = 64
 
 
 def destroy_sockets(source: netlink.Netlink, targets: AbstractSet[Target]) -> dict[Target, int]:
-    """Abort the TCP sockets whose remote address lies in one of the targets; how many, for those that had any.
+    """Abort the TCP sockets whose remote address lies in one of the targets and whose own port it closes; how many, for
+    those that had any.
 
     IPv4 targets include sockets that see the client as `::ffff:a.b.c.d`. Raises NetlinkError where the kernel has no
     socket monitor (ENOENT: modules inet_diag and tcp_diag) or cannot destroy (EOPNOTSUPP).
@@ -53,11 +56,12 @@ def destroy_sockets(source: netlink.Netlink, targets: AbstractSet[Target]) -> di
     if not targets:
         return destroyed
     families = {socket.AF_INET, socket.AF_INET6} if any(len(one.key) == 4 for one in targets) else {socket.AF_INET6}
-    which = _Which(targets)
+    closing = _Closing(targets)
+    which = _Which(closing.subjects)
     for family in sorted(families):
-        for diag in _connections(source, family, targets):
+        for diag in _connections(source, family, closing.subjects):
             remote = diag[_REMOTE_AT : _REMOTE_AT + (4 if family == socket.AF_INET else 16)]
-            target = which.target_of(remote)
+            target = closing.target_of(which.target_of(remote), _PORT.unpack_from(diag, _SOCKID_AT)[0])
             if target is not None and _destroy(source, family, diag):
                 destroyed[target] = destroyed.get(target, 0) + 1
     return destroyed
@@ -108,6 +112,28 @@ def _destroy(source: netlink.Netlink, family: int, diag: bytes) -> bool:
             return False
         raise
     return True
+
+
+class _Closing:
+    """Targets that may close single services, seen as subjects that close everything, and back again."""
+
+    def __init__(self, targets: AbstractSet[Target]) -> None:
+        self._by_subject: dict[Target, list[tuple[Target, tuple[Span, ...]]]] = {}
+        for target in targets:
+            if services := services_of(target.set):
+                subject = Target(kind_of(target.set), target.key, target.prefix)
+                self._by_subject.setdefault(subject, []).append((target, parse_services(services)))
+        self._whole = targets
+        self.subjects = {one for one in targets if "." not in one.set} | self._by_subject.keys()
+
+    def target_of(self, subject: Target | None, port: int) -> Target | None:
+        """Which of the targets closes this TCP port of our own to a subject."""
+        if subject is None or subject in self._whole:
+            return subject
+        for target, spans in self._by_subject.get(subject, ()):
+            if any(protocol == "tcp" and low <= port <= high for protocol, low, high in spans):
+                return target
+        return None
 
 
 class _Which:

@@ -3,13 +3,20 @@
 A subject comes from the far side of a socket, so it is parsed strictly: only the canonical text of an address or a
 prefix is taken, and what later reaches nftables is rendered anew from the parsed bytes, never passed through (nft
 resolves names: `localhost` as an element bans 127.0.0.1). `inet_pton` takes neither names nor short forms.
+
+Hosts that are closed to single services (`192.0.2.7 tcp/22,udp/53`) are in sets of their own, one pair for each
+collection of services, whose names say which: `host4.tcp/22_udp/53`. What a set closes is thus never lost.
 """
 
 from __future__ import annotations
 
 import socket
+from bisect import bisect_right
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from typing import TYPE_CHECKING, NamedTuple
+
+from tocsin.model import target_of
+from tocsin.services import parse_services
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -25,6 +32,7 @@ SETS = (HOST4, HOST6, ADDR6, NET4, NET6)
 KEY_BYTES = {HOST4: 4, HOST6: 16, ADDR6: 16, NET4: 4, NET6: 16}
 HASH_PREFIX = {HOST4: 32, HOST6: 64, ADDR6: 128}
 INTERVAL_SETS = frozenset({NET4, NET6})
+SERVICE_KINDS = (HOST4, HOST6)
 
 
 class Target(NamedTuple):
@@ -35,10 +43,37 @@ class Target(NamedTuple):
     prefix: int
 
 
+def service_set(kind: str, services: str) -> str:
+    """The set of the hosts of a kind (`host4`, `host6`) that are closed to services."""
+    return f"{kind}.{services.replace(',', '_')}"
+
+
+def kind_of(set_name: str) -> str:
+    """Which of SETS a set is like."""
+    return set_name.partition(".")[0]
+
+
+def services_of(set_name: str) -> str:
+    """The services that a set closes, empty: everything."""
+    return set_name.partition(".")[2].replace("_", ",")
+
+
+def is_service_set(name: str) -> bool:
+    """Whether a set of this name is one of ours for hosts that are closed to single services."""
+    services = services_of(name)
+    try:
+        parse_services(services)
+    except ValueError:
+        return False
+    return name in (service_set(kind, services) for kind in SERVICE_KINDS)
+
+
 def render_target(target: Target) -> str:
-    """The subject text of an element, as `ipaddress` would render it."""
+    """The target text of an element, its address as `ipaddress` would render it."""
     if target.set == HOST4:
         return socket.inet_ntoa(target.key)
+    if services := services_of(target.set):
+        return target_of(render_target(Target(kind_of(target.set), target.key, target.prefix)), services)
     if len(target.key) == 4:
         return f"{socket.inet_ntoa(target.key)}/{target.prefix}"
     text = socket.inet_ntop(socket.AF_INET6, target.key)
@@ -50,11 +85,16 @@ def parse_subject(text: str) -> Target:
 
     IPv4 hosts go to `host4`, IPv6 /64 to `host6`, single IPv6 addresses to `addr6`, every other prefix to `net4` or
     `net6`. Text that is not canonical (`192.0.2.7/32`, host bits set, capitals, IPv4-mapped, zone ids) is refused.
+    Behind a blank the services may follow that a host is closed to.
     """
+    if " " in text:
+        return _parse_closed(*text.split(" ", 1))
     address, slash, length = text.partition("/")
     family = socket.AF_INET6 if ":" in address else socket.AF_INET
     try:
         key = socket.inet_pton(family, address)
+        if family == socket.AF_INET and not slash and socket.inet_ntoa(key) == text:
+            return Target(HOST4, key, 32)  # nearly all of them: done with little
         prefix = int(length) if slash else len(key) * 8
     except (OSError, ValueError) as error:
         raise ValueError(f"expected an address or a prefix, as 192.0.2.7 or 2001:db8::/64, got {text!r:.80}") from error
@@ -65,6 +105,14 @@ def parse_subject(text: str) -> Target:
     if render_target(target) != text:
         raise ValueError(f"expected the canonical text {render_target(target)}, got {text!r:.80}")
     return target
+
+
+def _parse_closed(subject: str, services: str) -> Target:
+    target = parse_subject(subject)
+    if target.set not in SERVICE_KINDS:
+        raise ValueError(f"expected a host (IPv4 address or IPv6 /64) before services, got {subject!r:.80}")
+    parse_services(services)
+    return Target(service_set(target.set, services), target.key, target.prefix)
 
 
 def _set_of(bits: int, prefix: int) -> str:
@@ -95,35 +143,26 @@ NEVER = _networks(
 class Spared:
     """A fixed collection of networks, asked whether a target overlaps one of them in either direction.
 
-    A host costs one set lookup for each distinct prefix length held, so that a list of thousands stays cheap.
+    One bisection, however many there are: they are kept as ranges that neither overlap nor touch.
     """
 
     def __init__(self, networks: Iterable[Network]) -> None:
-        self._networks = tuple(networks)
-        self._heads: dict[int, dict[int, set[int]]] = {32: {}, 128: {}}
-        for network in self._networks:
-            shift = network.max_prefixlen - network.prefixlen
-            heads = self._heads[network.max_prefixlen].setdefault(network.prefixlen, set())
-            heads.add(int(network.network_address) >> shift)
-        self._tails: dict[tuple[int, int], set[int]] = {}
+        self._firsts: dict[int, list[int]] = {4: [], 16: []}
+        self._lasts: dict[int, list[int]] = {4: [], 16: []}
+        for network in sorted(networks, key=lambda one: (one.version, int(one.network_address))):
+            firsts, lasts = (ranges[network.max_prefixlen // 8] for ranges in (self._firsts, self._lasts))
+            first, last = int(network.network_address), int(network.broadcast_address)
+            if lasts and first <= lasts[-1] + 1:
+                lasts[-1] = max(lasts[-1], last)
+            else:
+                firsts.append(first)
+                lasts.append(last)
 
     def overlaps(self, target: Target) -> bool:
         """Whether the target's network lies in a spared one, or holds one."""
-        bits = len(target.key) * 8
-        value = int.from_bytes(target.key, "big")
-        for prefix, heads in self._heads[bits].items():
-            if prefix <= target.prefix and value >> (bits - prefix) in heads:
-                return True
-        return target.prefix < bits and value >> (bits - target.prefix) in self._narrower(bits, target.prefix)
-
-    def _narrower(self, bits: int, prefix: int) -> set[int]:
-        """The first `prefix` bits of all spared networks longer than that. At most 128 + 32 of them are kept."""
-        tails = self._tails.get((bits, prefix))
-        if tails is None:
-            tails = {
-                int(network.network_address) >> (bits - prefix)
-                for network in self._networks
-                if network.max_prefixlen == bits and network.prefixlen > prefix
-            }
-            self._tails[bits, prefix] = tails
-        return tails
+        key = target.key
+        size = len(key)
+        first = int.from_bytes(key, "big")
+        last = first | (1 << 8 * size - target.prefix) - 1
+        at = bisect_right(self._firsts[size], last) - 1
+        return at >= 0 and self._lasts[size][at] >= first

@@ -17,6 +17,7 @@ from tocsin.formats.base import (
     CLIENT_CACHE_ENTRIES,
     Anchor,
     Skim,
+    Verbatim,
     given,
     remember,
     text_of,
@@ -49,7 +50,7 @@ _SEEN_BACKSLASHES = 64
 _LONGEST_CLIENT = 64
 
 
-class AccessFormat:
+class AccessFormat(Verbatim):
     """One layout of access log lines, and what it has seen lately: times and clients by their text, bounded."""
 
     kind = "access"

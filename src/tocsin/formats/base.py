@@ -49,6 +49,9 @@ class Format(Protocol):
     """Clients and times of whole blocks, where the format allows it. A line for which it gives a client fits the
     format exactly if `time_ts` of its time is not None, and then `client` and `time_ts` are those of `parse`."""
 
+    verbatim: bool
+    """Whether `plain` gives the line itself, so that what that is to hold can be looked for in the raw line."""
+
     json_escapes: bool
     """Whether texts may be spelt with JSON's escapes, so that a field holds what the raw line does not show."""
 
@@ -57,6 +60,11 @@ class Format(Protocol):
 
     def parse(self, line: bytes, anchor: Anchor) -> Event:
         """The event of one line (without its newline)."""
+
+    def plain(self, line: bytes, anchor: Anchor) -> tuple[str, float]:
+        """The line as its writer would have put it into a file, for whoever reads raw lines; and the time of those that
+        name none: the anchor's, or the envelope's own.
+        """
 
     def time_ts(self, text: bytes, anchor: Anchor) -> float | None:
         """Unix seconds of a time as `skim` gives it; None where it is no time."""
@@ -83,6 +91,16 @@ def text_of(line: bytes) -> str:
         return line.decode()
     except UnicodeDecodeError:
         return line.decode("utf-8", "backslashreplace")
+
+
+class Verbatim:
+    """What formats share whose lines are as they were written into the file."""
+
+    verbatim = True
+
+    def plain(self, line: bytes, anchor: Anchor) -> tuple[str, float]:
+        """The line as text."""
+        return text_of(line), anchor.now_ts
 
 
 _ESCAPE = re.compile(rb"\\(?:x([0-9a-fA-F]{2})|(.))", re.DOTALL)

@@ -16,7 +16,7 @@ import msgspec
 from msgspec import Struct
 
 from tocsin.formats.addresses import Proxies, canonical, forwarded, without_port, x_forwarded_for
-from tocsin.formats.base import Anchor, Skim, given
+from tocsin.formats.base import Anchor, Skim, Verbatim, given
 from tocsin.formats.dates import CLF, Stamp, epoch_ts, iso_ts, time_piece
 from tocsin.formats.request import split_request, split_target
 from tocsin.model import Event, HttpRequest, Other, Unparsed
@@ -89,7 +89,7 @@ class _Once:
             raise _TwiceError
 
 
-class _JsonFormat(Generic[_Row]):
+class _JsonFormat(Verbatim, Generic[_Row]):
     """What the JSON formats share: no bulk reading, literals that JSON may escape."""
 
     kind = "access"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 from tocsin.formats.addresses import canonical
-from tocsin.formats.base import Anchor, Skim, text_of
+from tocsin.formats.base import Anchor, Skim, Verbatim, text_of
 from tocsin.formats.dates import CLF, Stamp, iso_ts, time_piece
 from tocsin.model import Event, RawLine
 
@@ -18,7 +18,7 @@ _TIME = re.compile(
 )
 
 
-class RawLines:
+class RawLines(Verbatim):
     """Every line fits. One without a time counts at the anchor's: its arrival, or the finished file's own time."""
 
     name = "raw lines"

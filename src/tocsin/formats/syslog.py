@@ -11,7 +11,7 @@ import msgspec
 from msgspec import Struct
 
 from tocsin.formats.addresses import canonical
-from tocsin.formats.base import Anchor, Skim, text_of
+from tocsin.formats.base import Anchor, Skim, Verbatim, text_of
 from tocsin.formats.dates import Stamp, iso_ts, time_piece
 from tocsin.formats.json_access import decode_json
 from tocsin.formats.sshd import TAGS, login_event
@@ -27,7 +27,7 @@ _ENVELOPE = re.compile(
 ).fullmatch
 
 
-class Syslog:
+class Syslog(Verbatim):
     """`auth.log`, `secure`: classic (`Jun  3 13:29:51 host tag[pid]: message`) or ISO times, with `<PRI>` or without.
 
     The classic form has neither year nor zone: both come from the anchor.
@@ -79,6 +79,9 @@ class JournalEntry(Struct, frozen=True):
     realtime: str = msgspec.field(name="__REALTIME_TIMESTAMP")
     message: str | list[int | str | list[int]] | None = msgspec.field(name="MESSAGE", default=None)
     identifier: str | list[str] | None = msgspec.field(name="SYSLOG_IDENTIFIER", default=None)
+    host: str | list[str] | None = msgspec.field(name="_HOSTNAME", default=None)
+    sent_pid: str | list[str] | None = msgspec.field(name="SYSLOG_PID", default=None)
+    pid: str | list[str] | None = msgspec.field(name="_PID", default=None)
     comm: str | list[str] | None = msgspec.field(name="_COMM", default=None)
 
 
@@ -91,6 +94,7 @@ class Journal:
     name = "journal"
     kind = "auth"
     json_escapes = True
+    verbatim = False
     percent_pattern = b"%[2-7]"
 
     def __init__(self) -> None:
@@ -108,6 +112,17 @@ class Journal:
         speaker = entry.comm if entry.comm is not None else entry.identifier
         return login_event(ts, message) if speaker in TAGS and message is not None else Other()
 
+    def plain(self, line: bytes, anchor: Anchor) -> tuple[str, float]:
+        """The entry as syslog would write it, but for the time in front: `host tag[pid]: message`."""
+        entry = decode_json(self._decoder, line)
+        ts = None if entry is None else self.time_ts(entry.realtime.encode("utf-8", "backslashreplace"), anchor)
+        if entry is None or ts is None:
+            return text_of(line), anchor.now_ts
+        tag, pid = _one(entry.identifier) or _one(entry.comm), _one(entry.sent_pid) or _one(entry.pid)
+        if tag:
+            tag = f"{tag}[{pid}]:" if pid else f"{tag}:"
+        return " ".join(filter(None, (_one(entry.host), tag, _message(entry.message)))), ts
+
     def time_ts(self, text: bytes, anchor: Anchor) -> float | None:  # noqa: ARG002  the journal's times need no anchor
         """Unix seconds of microseconds."""
         shown = text_of(text)
@@ -120,6 +135,11 @@ class Journal:
     def request_pattern(self, method: str | None, literal: str) -> bytes | None:  # noqa: ARG002  the interface's
         """None: there are no requests."""
         return None
+
+
+def _one(value: str | list[str] | None) -> str:
+    """A field's only value; a field that is sent several times is nobody's word."""
+    return value if isinstance(value, str) else ""
 
 
 def _message(value: str | list[int | str | list[int]] | None) -> str | None:

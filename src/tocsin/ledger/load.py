@@ -12,10 +12,11 @@ from msgspec import Struct
 
 from tocsin.ledger.fault import describe, is_corrupt, set_aside, utc
 from tocsin.ledger.schema import BUSY_TIMEOUT_S, SchemaError, migrate
+from tocsin.model import parts_of
 
 
 class HistoryRows:
-    """Rows (subject, number of bans, last end), oldest end first, read anew from the file at each iteration.
+    """Rows (target, number of bans, last end), oldest end first, read anew from the file at each iteration.
 
     They are not kept: 500,000 of them would cost 100 MB as objects. A file that turns out damaged ends the iteration.
     """
@@ -43,7 +44,7 @@ class HistoryRows:
 class Loaded(Struct):
     """State and source checkpoints as saved (None and empty at the first start), and the bans in force.
 
-    `active` maps subjects to their ends (None: for good), `starts` tells when those for good began. `trouble` says
+    `active` maps targets to their ends (None: for good), `starts` tells when those for good began. `trouble` says
     what was wrong with the file; then bans may be missing in `active` that the kernel still holds: they are not to be
     undone for that reason.
     """
@@ -70,6 +71,20 @@ def load(path: Path, now_ts: float, memory_s: float, max_history: int = 500_000)
         if is_corrupt(error):
             loaded.trouble = _moved(path, error, now_ts)
     return loaded
+
+
+def bans_by_rule(path: Path, now_ts: float) -> Iterator[tuple[str, str, float | None]]:
+    """Rows (rule, subject, end) of the bans in force; none where the file cannot be read."""
+    if not path.exists():
+        return
+    try:
+        with closing(_connect(path)) as connection:
+            rows = connection.execute(
+                "SELECT rule, subject, end_ts FROM ban WHERE end_ts > ? OR end_ts IS NULL ORDER BY start_ts", (now_ts,)
+            )
+            yield from ((rule, parts_of(target)[0], end_ts) for rule, target, end_ts in rows)
+    except sqlite3.Error:
+        return  # `load` has read the same file and told of it
 
 
 def _read(connection: sqlite3.Connection, loaded: Loaded, now_ts: float) -> None:

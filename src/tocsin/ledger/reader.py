@@ -17,10 +17,10 @@ from tocsin.decide.subjects import covering
 from tocsin.ledger.fault import describe
 from tocsin.ledger.schema import BUSY_TIMEOUT_S, MIGRATIONS, applied_migrations
 from tocsin.ledger.writer import unpack_evidence
-from tocsin.model import Decision, Finding
+from tocsin.model import Decision, Finding, is_host, parts_of, target_of
 
 _FINDING = "id, rule, subject, ts, count, within_s, evidence, via"
-_DECISION = "id, action, subject, start_ts, end_ts, rule, finding, origin, held, lifts, note"
+_DECISION = "id, action, subject, start_ts, end_ts, rule, finding, origin, held, lifts, note, services"
 
 
 class LedgerError(Exception):
@@ -33,7 +33,7 @@ class LedgerError(Exception):
 
 class Ban(Struct, frozen=True):
     """The present or last ban of a subject; `end_ts` None is for good. `times` counts its bans that are remembered;
-    `packets` and `bytes` are what it has stopped as far as the kernel was asked.
+    `packets` and `bytes` are what it has stopped as far as the kernel was asked. `services` as in `Decision`.
     """
 
     subject: str
@@ -45,6 +45,12 @@ class Ban(Struct, frozen=True):
     times: int
     packets: int
     bytes: int
+    services: str = ""
+
+    @property
+    def target(self) -> str:
+        """What the kernel and the guard know it by."""
+        return target_of(self.subject, self.services)
 
 
 class Answer(Struct, frozen=True):
@@ -131,6 +137,8 @@ class Reader:
             (*subjects, limit),
         )
         latest = list(self._bans(f"WHERE subject IN ({marks}) ORDER BY length(subject) DESC", subjects))
+        for host in filter(is_host, subjects):  # its targets: it, a blank (the character before "!"), their services
+            latest += self._bans("WHERE subject > ? AND subject < ? ORDER BY subject", (f"{host} ", f"{host}!"))
         counted = {ban.decision: (ban.packets, ban.bytes) for ban in latest}
         in_force = tuple(ban for ban in latest if ban.end_ts is None or ban.end_ts > now_ts)
         past = []
@@ -182,13 +190,15 @@ class Reader:
         rows = self._rows(
             "SELECT decision, verb, ok, first_ts, ts, times, error, sockets_destroyed FROM receipt"
             " WHERE subject = ? AND decision IN (?, ?) AND verb = ? ORDER BY rowid",
-            (decision.subject, ids[0], ids[-1], verb),
+            (decision.target, ids[0], ids[-1], verb),
         )
         return tuple(Answer(row[0], row[1], bool(row[2]), *row[3:]) for row in rows)
 
     def _bans(self, condition: str, values: tuple[object, ...]) -> Iterator[Ban]:
         query = "SELECT subject, decision, rule, origin, start_ts, end_ts, times, packets, bytes FROM ban "
-        return (Ban(*row) for row in self._rows(query + condition, values))
+        for target, *row in self._rows(query + condition, values):
+            subject, services = parts_of(target)
+            yield Ban(*(subject, *row, services))
 
     def _rows(self, query: str, values: tuple[object, ...] = ()) -> Iterator[tuple[Any, ...]]:
         try:

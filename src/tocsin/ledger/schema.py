@@ -4,11 +4,12 @@
 | --- | --- | --- |
 | `finding` | a rule that crossed its line, with its lines of evidence | subject, id |
 | `decision` | what was decided about a subject: bans (held ones too) and lifts | subject, id |
-| `ban` | the present or last ban of a subject, how many it had, what it has stopped | subject |
+| `ban` | the present or last ban of a target, how many it had, what it has stopped | subject |
 | `receipt` | what the kernel answered about a decision; repeated answers are one row | subject, decision, verb |
 | `state` | the engine's state and the sources' offsets, saved together | one row |
 | `migration` | a change of the schema that was applied | name |
 
+In `ban` and `receipt` the subject is a target: with the services, where the ban closes single ones (`model.target_of`).
 `finding`, `decision` and `receipt` are pruned from their lowest rowid, so rowids tell order and (nearly) number.
 `ban.end_ts` is when the ban ends or ended, lifted or not; null is for good. `seen_*` is what the kernel's counter of
 the element said last: it begins at 0 again whenever the element is made anew, and only what was added since counts.
@@ -61,7 +62,21 @@ def first_tables(connection: sqlite3.Connection) -> None:
         connection.execute(statement)
 
 
-MIGRATIONS: tuple[Callable[[sqlite3.Connection], None], ...] = (first_tables,)  # in order; names are kept in the file
+def services_of_bans(connection: sqlite3.Connection) -> None:
+    """Bans that close single services."""
+    for statement in (
+        "ALTER TABLE decision ADD COLUMN services TEXT NOT NULL DEFAULT ''",
+        "DROP TRIGGER ban_replaced",
+        """CREATE TRIGGER ban_replaced BEFORE UPDATE OF decision ON ban WHEN old.packets > 0 BEGIN
+            UPDATE decision SET packets = old.packets, bytes = old.bytes
+            WHERE subject = substr(old.subject, 1, instr(old.subject || ' ', ' ') - 1) AND id = old.decision; END""",
+        "CREATE INDEX ban_of_services ON ban (subject) WHERE instr(subject, ' ') > 0",
+    ):
+        connection.execute(statement)
+
+
+# In order; their names are kept in the file.
+MIGRATIONS: tuple[Callable[[sqlite3.Connection], None], ...] = (first_tables, services_of_bans)
 
 
 def open_writer(path: Path, now_ts: float) -> sqlite3.Connection:

@@ -14,7 +14,6 @@ from __future__ import annotations
 import sqlite3
 import threading
 import time
-from collections import deque
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -23,16 +22,19 @@ from msgspec.structs import replace
 
 from tocsin.ledger.fault import describe, is_corrupt, set_aside, utc
 from tocsin.ledger.schema import SchemaError
-from tocsin.ledger.writer import Checkpoint, Portion, Writer, encodable
+from tocsin.ledger.writer import Checkpoint, Portion, Recollection, Writer
+from tocsin.memory import give_back
 from tocsin.model import Decision, Finding, Receipt
+from tocsin.packed import Packed
 
-DECISIONS_MAX = 200_000
-FINDINGS_MAX = 50_000
-RECEIPTS_MAX = 50_000
+DECISIONS_MAX = 50_000
+FINDINGS_MAX = 25_000
+RECEIPTS_MAX = 25_000
+RECOLLECTIONS_MAX = 200_000
 COUNTER_CALLS = 4
 EVIDENCE_CHARS_MAX = 8 << 20
-PORTION_ROWS = 25_000  # each touches most pages of the indexes: many small transactions cost three times as much
-LINGER_S = 0.05  # between the first row and writing: keeps the disk out of the moment in which a ban is made
+PORTION_ROWS = 5_000  # each touches most pages of the indexes: many small transactions cost three times as much
+LINGER_S = 0.2  # between the first row and writing: keeps the disk out of the moments in which bans are made
 RETRY_S = (0.25, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0)
 PRUNE_EVERY_S = 60.0
 BETWEEN_STEPS_S = 0.005  # of pruning, for whoever else wants the disk or the interpreter
@@ -67,17 +69,17 @@ class Ledger:
         self._max_rows = max_rows
         self._memory_s = memory_s
         self._clock = clock
-        # What waits. The watcher appends, the thread pops: single operations on a deque need no lock.
-        self._findings: deque[Finding] = deque()
-        self._decisions: deque[Decision] = deque()
-        self._receipts: deque[Receipt] = deque()
+        self._findings = Packed(Finding, FINDINGS_MAX)
+        self._decisions = Packed(Decision, DECISIONS_MAX)
+        self._receipts = Packed(Receipt, RECEIPTS_MAX)
+        self._recollections = Packed(Recollection, RECOLLECTIONS_MAX)
         self._counters: list[Sequence[tuple[str, int, int]]] = []
         self._checkpoint: Checkpoint | None = None
         self._evidence_in = 0  # characters handed over and written, each counted by one thread alone
         self._evidence_out = 0
         self._given = 0  # calls that handed something over
         self._written = 0  # the value of `_given` up to which all is in the file
-        self._lost = {"decisions": 0, "findings": 0, "evidence": 0, "receipts": 0}
+        self._lost = {"decisions": 0, "findings": 0, "evidence": 0, "receipts": 0, "recollections": 0}
         self._newest = threading.Lock()  # guards the checkpoint and the counters, of which the newest replace the old
         self._wake = threading.Event()
         self._stop = threading.Event()
@@ -93,6 +95,7 @@ class Ledger:
         self._moved_aside = ""
         self._began_anew = False
         self._had_file = False
+        self._flooded = False
         self._decisions_lost_by_now = 0
 
     # -- the watcher's side ------------------------------------------------------------------------------------------
@@ -111,8 +114,10 @@ class Ledger:
         return self._written >= self._given
 
     def finding(self, f: Finding) -> None:
-        """Keep a finding with its evidence."""
-        if len(self._findings) >= FINDINGS_MAX:
+        """Keep a finding with its evidence. It is written with what comes after: waking a thread is left to those who
+        are called when the ban is on its way.
+        """
+        if self._findings.full:
             self._lost["findings"] += 1
             return
         size = sum(len(line.text) for line in f.evidence)
@@ -120,26 +125,29 @@ class Ledger:
             self._lost["evidence"] += 1
             f = replace(f, evidence=())
             size = 0
+        self._findings.put(f)
         self._evidence_in += size
-        self._findings.append(f)
-        self._handed_over()
+        self._given += 1
 
     def decision(self, d: Decision) -> None:
         """Keep a decision: a ban (held or not) or a lift."""
-        if len(self._decisions) >= DECISIONS_MAX:
+        if self._decisions.put(d):
+            self._handed_over()
+        else:
             self._lost["decisions"] += 1
-            return
-        self._decisions.append(d)
-        self._handed_over()
+
+    def recollect(self, row: Recollection) -> None:
+        """Keep how often a subject was banned, as somebody else knows it; after the decisions handed over before."""
+        if self._recollections.put(row):
+            self._handed_over()
+        else:
+            self._lost["recollections"] += 1
 
     def receipts(self, rs: Sequence[Receipt]) -> None:
         """Keep what the enforcer answered."""
-        room = RECEIPTS_MAX - len(self._receipts)
-        if len(rs) > room:
-            self._lost["receipts"] += len(rs) - room
-            rs = rs[: max(room, 0)]
-        if rs:
-            self._receipts.extend(rs)
+        kept = sum(map(self._receipts.put, rs))
+        self._lost["receipts"] += len(rs) - kept
+        if kept:
             self._handed_over()
 
     def checkpoint(self, state: bytes, checkpoints: Sequence[bytes | Struct], lines_total: int) -> None:
@@ -173,21 +181,32 @@ class Ledger:
         return f"{text}. {self._moved_aside}".rstrip()
 
     def lost(self) -> dict[str, int]:
-        """What was given up because too much waited: decisions, findings, evidence (of findings), receipts."""
+        """What was given up because too much waited: decisions, findings, evidence (of findings), receipts and
+        recollections.
+        """
         return dict(self._lost)
 
     def wants_restating(self) -> bool:
-        """True once after bans were lost from the file (begun anew, or too many waited): hand over those in force."""
+        """True once after bans were lost from the file (begun anew, or too many waited): hand over those in force, as
+        long as it `has_room` without pushing others out.
+        """
         lost = self._lost["decisions"]
         wanted = self._began_anew or (self._fault is None and lost > self._decisions_lost_by_now)
+        wanted = wanted and self.has_room
         if wanted:
             self._began_anew = False
             self._decisions_lost_by_now = lost
         return wanted
 
+    @property
+    def has_room(self) -> bool:
+        """Whether few decisions wait to be written."""
+        return len(self._decisions) < PORTION_ROWS
+
     def wait_written(self, timeout_s: float) -> bool:
         """Wait until all that was handed over by now is in the file; False if that takes longer."""
         target = self._given
+        self._wake.set()
         with self._progress:
             return self._progress.wait_for(lambda: self._written >= target, timeout_s)
 
@@ -254,13 +273,14 @@ class Ledger:
         return True
 
     def _write(self, writer: Writer, hand: Portion) -> None:
-        try:
-            writer.write(hand, self._clock())
-        except UnicodeEncodeError:
-            self._hand = encodable(hand)
-            writer.write(self._hand, self._clock())
+        writer.write(hand, self._clock())
         if hand.rows() >= PORTION_ROWS:  # in a flood of rows, pruning cannot wait until it is quiet
+            self._flooded = True
             writer.prune(self._clock(), 2 * PORTION_ROWS)
+        elif self._flooded:
+            self._flooded = False
+            writer.release_memory()
+            give_back()
 
     def _opened(self) -> Writer:
         if self._writer is not None and not self._writer.is_current():
@@ -277,15 +297,16 @@ class Ledger:
         """Take the next portion in hand. The checkpoint goes with the last rows that were handed over before it."""
         with self._newest:
             given = self._given
-            waiting = len(self._findings), len(self._decisions), len(self._receipts)
+            waiting = len(self._findings), len(self._decisions), len(self._receipts), len(self._recollections)
             complete = max(waiting) <= PORTION_ROWS
             checkpoint, counters = (self._checkpoint, self._counters) if complete else (None, [])
             if complete:
                 self._checkpoint, self._counters = None, []
-        findings = [self._findings.popleft() for _ in range(min(waiting[0], PORTION_ROWS))]
-        decisions = [self._decisions.popleft() for _ in range(min(waiting[1], PORTION_ROWS))]
-        receipts = [self._receipts.popleft() for _ in range(min(waiting[2], PORTION_ROWS))]
-        self._hand = Portion(findings, decisions, receipts, counters, checkpoint)
+        findings = self._findings.take(PORTION_ROWS)
+        decisions = self._decisions.take(PORTION_ROWS)
+        recollections = [] if waiting[1] > PORTION_ROWS else self._recollections.take(PORTION_ROWS)
+        receipts = self._receipts.take(PORTION_ROWS)
+        self._hand = Portion(findings, decisions, receipts, counters, checkpoint, recollections)
         self._hand_given = given if complete else self._written
         self._hand_evidence = sum(len(line.text) for finding in findings for line in finding.evidence)
 

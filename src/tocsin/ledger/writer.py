@@ -10,16 +10,25 @@ import os
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import TypeVar
 
 import msgspec
 from msgspec import Struct
-from msgspec.structs import replace
 
 from tocsin.ledger.schema import open_writer
 from tocsin.model import Decision, Evidence, Finding, Receipt
 
-T = TypeVar("T", Finding, Decision, Receipt, Evidence)
+
+class Recollection(Struct, frozen=True):
+    """What is known from elsewhere of a target's bans: how many there were (0: forget them), and of the last one the
+    rule and the times (`end_ts` None: for good). Of a ban in force the number alone is taken.
+    """
+
+    subject: str
+    times: int
+    rule: str
+    start_ts: float
+    end_ts: float | None
+
 
 PRUNE_ROWS = 500  # in one step
 VACUUM_PAGES = 64  # given back to the file system in one step
@@ -28,9 +37,10 @@ COMPRESS_FROM_BYTES = 512
 
 _ADD_FINDING = "INSERT OR IGNORE INTO finding VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
 _ADD_DECISION = """INSERT OR IGNORE INTO decision
-    (subject, id, action, start_ts, end_ts, rule, finding, origin, held, lifts, note)
-    VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"""
-# A ban while one is in force prolongs it and is no further one; one begun long after the last counts from 1 again.
+    (subject, id, action, start_ts, end_ts, rule, finding, origin, held, lifts, note, services)
+    VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"""
+# A ban while one is in force prolongs it and is no further one; one begun long after the last counts from 1 again. What
+# is restated (see `Policy.restate`) and known already stays as it is, with its rule and what it has stopped.
 _ADD_BAN = """INSERT INTO ban (subject, decision, rule, origin, start_ts, end_ts, times)
     VALUES (?, ?, ?, ?, ?, ?, 1)
     ON CONFLICT (subject) DO UPDATE SET
@@ -40,11 +50,25 @@ _ADD_BAN = """INSERT INTO ban (subject, decision, rule, origin, start_ts, end_ts
         seen_bytes = CASE WHEN ban.end_ts IS NULL OR ban.end_ts > excluded.start_ts THEN ban.seen_bytes ELSE 0 END,
         packets = 0, bytes = 0, decision = excluded.decision, rule = excluded.rule, origin = excluded.origin,
         start_ts = excluded.start_ts, end_ts = excluded.end_ts
-    WHERE ban.start_ts < excluded.start_ts
+    WHERE (ban.start_ts < excluded.start_ts
+            AND (ban.decision <> excluded.decision OR ban.end_ts IS NOT excluded.end_ts))
         OR (ban.start_ts = excluded.start_ts AND ban.decision <> excluded.decision)"""
 _LIFT_BAN = """UPDATE ban SET end_ts = max(start_ts, lift.ts), times = max(times - 1, 0)
     FROM (SELECT ? AS subject, ? AS ts) AS lift
     WHERE ban.subject = lift.subject AND (end_ts IS NULL OR end_ts > max(start_ts, lift.ts))"""
+# Where bans close single services, a subject may have several rows; those in force at the same time count once.
+_HAS_SERVICES = "SELECT 1 FROM ban WHERE instr(subject, ' ') > 0 LIMIT 1"
+_OF_SUBJECT = "(subject = :subject OR (subject > :subject || ' ' AND subject < :subject || '!'))"
+_COUNT_BANS = f"""SELECT ifnull(max(times), 0), count(*) FILTER (WHERE end_ts IS NULL OR end_ts > :ts) FROM ban
+    WHERE {_OF_SUBJECT} AND (end_ts IS NULL OR :ts - end_ts <= :memory_s)"""  # noqa: S608  constants
+_SET_TIMES = "UPDATE ban SET times = :times WHERE subject = :target AND decision = :id"
+_LIFT_OTHERS = f"""UPDATE ban SET times = min(times, (SELECT times FROM ban WHERE subject = :target))
+    WHERE {_OF_SUBJECT} AND EXISTS (SELECT 1 FROM ban WHERE subject = :target)
+        AND NOT EXISTS (SELECT 1 FROM ban WHERE {_OF_SUBJECT} AND (end_ts IS NULL OR end_ts > :ts))"""  # noqa: S608  as above
+_RECOLLECT = """INSERT INTO ban (subject, decision, rule, origin, start_ts, end_ts, times)
+    VALUES (?, '', ?, 'import', ?, ?, ?)
+    ON CONFLICT (subject) DO UPDATE SET times = excluded.times,
+        end_ts = iif(ban.end_ts <= ?, excluded.end_ts, ban.end_ts)"""
 _ADD_RECEIPT = """INSERT INTO receipt VALUES (?, ?, ?, ?, ?, ?, 1, ?, ?)
     ON CONFLICT (subject, decision, verb) DO UPDATE SET ok = excluded.ok, ts = excluded.ts, times = times + 1,
         error = excluded.error, sockets_destroyed = sockets_destroyed + excluded.sockets_destroyed"""
@@ -73,6 +97,7 @@ class Portion(Struct):
     receipts: list[Receipt]
     counters: Sequence[Sequence[tuple[str, int, int]]]
     checkpoint: Checkpoint | None
+    recollections: list[Recollection] = []
 
     def rows(self) -> int:
         """How many findings, decisions and receipts it holds."""
@@ -89,6 +114,7 @@ class Writer:
         self.memory_s = memory_s
         self._connection = open_writer(path, now_ts)
         self._identity = _identity(path)
+        self._has_services = self._connection.execute(_HAS_SERVICES).fetchone() is not None
 
     def is_current(self) -> bool:
         """Whether the path still names the file that is open: it may have been deleted or replaced."""
@@ -106,6 +132,7 @@ class Writer:
             connection.executemany(_ADD_FINDING, map(_finding_row, portion.findings))
             connection.executemany(_ADD_DECISION, map(_decision_row, portion.decisions))
             self._apply_bans(portion.decisions)
+            self._recollect(portion.recollections, now_ts)
             connection.executemany(_ADD_RECEIPT, map(_receipt_row, portion.receipts))
             for rows in portion.counters:
                 connection.executemany(_COUNT, rows)
@@ -123,23 +150,47 @@ class Writer:
         for decision in decisions:
             if decision.held is not None or decision.action not in ("ban", "lift"):
                 continue
-            if decision.action == "ban":
-                run.append(
-                    (
-                        decision.subject,
-                        decision.id,
-                        decision.rule,
-                        decision.origin,
-                        decision.start_ts,
-                        decision.end_ts,
-                        self.memory_s,
-                    )
-                )
+            self._has_services = self._has_services or bool(decision.services)
+            if decision.action == "ban" and not self._has_services:
+                run.append(self._ban_row(decision))
                 continue
             self._connection.executemany(_ADD_BAN, run)
             run.clear()
-            self._connection.execute(_LIFT_BAN, (decision.subject, decision.start_ts))
+            if decision.action == "ban":
+                self._add_beside_others(decision)
+            else:
+                self._lift(decision)
         self._connection.executemany(_ADD_BAN, run)
+
+    def _ban_row(self, decision: Decision) -> tuple[object, ...]:
+        return (
+            *(decision.target, decision.id, decision.rule, decision.origin),
+            *(decision.start_ts, decision.end_ts, self.memory_s),
+        )
+
+    def _add_beside_others(self, decision: Decision) -> None:
+        """A ban of a subject that may have several rows: it counts on from all of them."""
+        known = {"subject": decision.subject, "ts": decision.start_ts, "memory_s": self.memory_s}
+        times, in_force = self._connection.execute(_COUNT_BANS, known).fetchone()
+        self._connection.execute(_ADD_BAN, self._ban_row(decision))
+        row = {"times": max(1, times + (not in_force)), "target": decision.target, "id": decision.id}
+        self._connection.execute(_SET_TIMES, row)
+
+    def _lift(self, decision: Decision) -> None:
+        self._connection.execute(_LIFT_BAN, (decision.target, decision.start_ts))
+        if self._has_services:
+            row = {"subject": decision.subject, "target": decision.target, "ts": decision.start_ts}
+            self._connection.execute(_LIFT_OTHERS, row)
+
+    def _recollect(self, rows: Iterable[Recollection], now_ts: float) -> None:
+        """Note how often subjects were banned; after the bans of the same portion, whose own numbers give way."""
+        for row in rows:
+            if row.times:
+                values = (row.subject, row.rule, row.start_ts, row.end_ts, row.times, now_ts)
+                self._connection.execute(_RECOLLECT, values)
+                continue
+            self._connection.execute("DELETE FROM ban WHERE subject = ? AND decision = ''", (row.subject,))
+            self._connection.execute("UPDATE ban SET times = 0 WHERE subject = ?", (row.subject,))
 
     def release_memory(self) -> None:
         """Give the pages back that are cached after a flood of rows."""
@@ -194,32 +245,6 @@ def _identity(path: Path) -> tuple[int, int]:
     return status.st_dev, status.st_ino
 
 
-def encodable(portion: Portion) -> Portion:
-    """The same with every character that no UTF-8 can hold (a lone surrogate) spelt out."""
-    return Portion(
-        [_encodable(finding) for finding in portion.findings],
-        [_encodable(decision) for decision in portion.decisions],
-        [_encodable(receipt) for receipt in portion.receipts],
-        portion.counters,
-        portion.checkpoint,
-    )
-
-
-def _encodable(row: T) -> T:
-    changed: dict[str, object] = {}
-    for name in row.__struct_fields__:
-        value = getattr(row, name)
-        if isinstance(value, str):
-            changed[name] = _spelt(value)
-        elif isinstance(value, tuple):
-            changed[name] = tuple(_encodable(line) for line in value)
-    return replace(row, **changed)
-
-
-def _spelt(text: str) -> str:
-    return text.encode("utf-8", "backslashreplace").decode()
-
-
 # -- rows ------------------------------------------------------------------------------------------------------------
 
 
@@ -246,7 +271,8 @@ def _finding_row(f: Finding) -> tuple[object, ...]:
 
 def _decision_row(d: Decision) -> tuple[object, ...]:
     return (
-        d.subject, d.id, d.action, d.start_ts, d.end_ts, d.rule, d.finding, d.origin, d.held, d.lifts, d.note
+        d.subject, d.id, d.action, d.start_ts, d.end_ts, d.rule, d.finding, d.origin, d.held, d.lifts, d.note,
+        d.services,
     )  # fmt: skip
 
 

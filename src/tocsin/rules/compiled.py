@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 from operator import attrgetter
+from typing import Literal, Protocol
 
 from msgspec import Struct
 
@@ -21,6 +22,57 @@ Counted = HttpRequest | AuthAttempt
 SUBJECTS_CACHED = 1 << 14
 
 
+class Failure(Protocol):
+    """What a filter found: when, whose (`key` is counted, `source_ip` banned, None: it named no address), how often it
+    counts, and what else it captured.
+    """
+
+    @property
+    def ts(self) -> float: ...
+    @property
+    def key(self) -> str: ...
+    @property
+    def source_ip(self) -> str | None: ...
+    @property
+    def attempts(self) -> int: ...
+    @property
+    def fields(self) -> Mapping[str, str | None]: ...
+    @property
+    def matches(self) -> tuple[str, ...]: ...
+
+
+Place = tuple[str, int, int, bytes]
+"""Where a line stands: source, number, offset, and the line itself, cut."""
+
+Verdict = Literal["ignored", "counts", "waits"]
+Judge = Callable[[Failure, float, Place], Verdict]
+"""What becomes of a failure (with its event time and its line): nobody counts it, it counts, or it waits. What waits
+is the judge's to keep; it hands it to `Engine.count` later, if it counts after all.
+"""
+
+
+class LineFilter(Protocol):
+    """Finds failures in raw lines. It may remember earlier lines.
+
+    `loud_patterns`: regexes, one of which occurs in each line that `take_block` must be told of; None: every line must.
+    `simple_patterns`: the same for where `re` scans in place of an automaton. While it is `watching`, it looks for more
+    in a block by itself, so it is to be given each one. `take_block` answers with (start of a line, its failures).
+    """
+
+    @property
+    def loud_patterns(self) -> tuple[bytes, ...] | None: ...
+    @property
+    def simple_patterns(self) -> tuple[bytes, ...] | None: ...
+    @property
+    def watching(self) -> bool: ...
+    def take(self, line: str, now_ts: float) -> Sequence[Failure]: ...
+    def take_block(
+        self, data: bytes, starts: Sequence[int], now_ts: float
+    ) -> Sequence[tuple[int, Sequence[Failure]]]: ...
+    def dump(self) -> bytes: ...
+    def load(self, state: bytes) -> None: ...
+
+
 class CompiledRule(Struct, frozen=True):
     """A rule and what the engine asks of it.
 
@@ -30,6 +82,9 @@ class CompiledRule(Struct, frozen=True):
     `subject(source_ip)`: whom a finding names: the address, or the prefix that it is counted by, canonical.
     `distinct_value(event)`: the value that `distinct` counts, None where the event has none (it does not count then)
     or the rule counts events. `trouble` counts matches that were given up.
+    Of a rule with a `filter` besides: `covers(source)`, the logs that it is for; `judge`, which of its failures count
+    (None: all); `ban_s_of(earlier, seed)`, how long who was banned so often before is banned, in place of the policy's
+    way; `services`, what its bans close (as in `Decision.services`); `held`, why they are not put into the kernel.
     """
 
     rule: Rule
@@ -41,6 +96,12 @@ class CompiledRule(Struct, frozen=True):
     sentence: str
     trouble: Trouble
     line_searchers: tuple[Callable[[str], str | None], ...] = ()
+    filter: LineFilter | None = None
+    covers: Callable[[str], bool] = lambda _source: True
+    judge: Judge | None = None
+    ban_s_of: Callable[[int, str], float | None] | None = None
+    services: str = ""
+    held: str = ""
 
     def keys(self, event: Counted) -> tuple[str, ...] | None:
         """What the event is counted under, in the order of `by`; None where a part is missing."""

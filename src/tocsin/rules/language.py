@@ -14,27 +14,33 @@ from typing import Literal
 
 from msgspec import Struct
 
-On = Literal["http-request", "auth", "line"]
+On = Literal["http-request", "auth", "line", "filter"]
+"""What a rule looks at: parsed requests or logins, lines of logs without a known format, or what a filter of another
+program's finds in lines (`CompiledRule.filter`); the last cannot be written in TOML."""
 
 TEXT_FIELDS: dict[str, tuple[str, ...]] = {
     "http-request": ("method", "path", "target", "query", "protocol", "referer", "user_agent", "user", "vhost"),
     "auth": ("service", "user", "outcome", "method"),
     "line": (),
+    "filter": (),
 }
 NUMBER_FIELDS: dict[str, tuple[str, ...]] = {
     "http-request": ("status", "body_bytes", "duration_s"),
     "auth": (),
     "line": (),
+    "filter": (),
 }
 BY_FIELDS: dict[str, tuple[str, ...]] = {
     "http-request": ("address", "network", "user", "user_agent", "path", "vhost"),
     "auth": ("address", "network", "user"),
     "line": ("address", "network"),
+    "filter": ("address",),
 }
 DISTINCT_FIELDS: dict[str, tuple[str, ...]] = {
     "http-request": (*TEXT_FIELDS["http-request"], "address"),
     "auth": (*TEXT_FIELDS["auth"], "address"),
     "line": (),
+    "filter": (),
 }
 NEVER_NONE = frozenset({"path", "target", "query", "service", "outcome"})  # the model gives "" where there is nothing
 

@@ -39,7 +39,11 @@ _EVENTS = {
     "http-request": ("request", "requests"),
     "auth": ("login attempt", "login attempts"),
     "line": ("line", "lines"),
+    "filter": ("failure", "failures"),
 }
+
+
+_MAKES = {"line": "is named by", "filter": "has"}
 
 
 def sentence_of(rule: Rule) -> str:
@@ -58,7 +62,7 @@ def _sentence(rule: Rule) -> str:
     within = "" if rule.limit == 1 else f" within {render_duration(rule.within_s)}"
     counted = _counted(rule)
     if own:
-        makes = "is named by" if rule.on == "line" else "makes"
+        makes = _MAKES.get(rule.on, "makes")
         return f"Bans {whom} {span} when it {makes} {counted}{same}{within}."
     return f"Bans {whom} that took part {span} when there are {counted}{same}{within}."
 

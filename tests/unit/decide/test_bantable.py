@@ -6,6 +6,7 @@ import random
 
 import pytest
 
+from tocsin.decide import bantable
 from tocsin.decide.bantable import BanTable
 from tocsin.decide.history import ODD_ROWS, History
 
@@ -14,8 +15,12 @@ def address(number: int) -> str:
     return f"10.{number >> 16}.{number >> 8 & 255}.{number & 255}"
 
 
+@pytest.mark.parametrize("crowd", [2, 8, 4096])
 @pytest.mark.parametrize("seed", range(5))
-def test_bans_expire_and_make_room_in_order_of_their_ends(seed: int) -> None:
+def test_bans_expire_and_make_room_in_order_of_their_ends(
+    seed: int, crowd: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bantable, "CROWD", crowd)
     rng = random.Random(seed)
     table = BanTable(50)
     model: dict[str, float | None] = {}

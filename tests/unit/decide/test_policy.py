@@ -279,7 +279,7 @@ def test_what_is_held_back_is_remembered_over_a_restart_and_bounded() -> None:
 def test_the_bans_in_force_can_be_stated_anew() -> None:
     rules = policy()
     made = [rules.decide(finding("192.0.2.7"), HOUR_S), rules.ban("198.51.100.0/24", None, T0)]
-    stated = rules.restate(T0 + 5)
+    stated = list(rules.restate(T0 + 5))
     assert [(d.id, d.subject, d.end_ts) for d in stated] == [(d.id, d.subject, d.end_ts) for d in made if d]
     assert {d.origin for d in stated} == {"import"}
 

@@ -34,7 +34,7 @@ def test_the_table_has_every_set_one_chain_and_spares_loopback_first() -> None:
         assert "counter;" in line
         assert f"size {SET_SIZE[name]};" in line
         assert "auto-merge" not in line
-        assert ("interval" in line) == name.startswith("net")
+        assert ("flags interval" in line) == name.startswith("net")
     rules = [one.removeprefix("add rule inet tocsin prerouting ") for one in lines if one.startswith("add rule")]
     assert rules == [
         "iif lo accept",

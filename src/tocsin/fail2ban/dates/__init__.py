@@ -1,0 +1,1 @@
+"""Dates in lines, as fail2ban's datepatterns mean them."""

@@ -1,0 +1,1 @@
+"""Filters at work on lines: tags, regexes, prefilter, connections. Pure."""

@@ -1,0 +1,1 @@
+"""Taking over from a fail2ban, and answering in its words."""
