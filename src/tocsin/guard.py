@@ -289,15 +289,12 @@ class Watcher:
         self._checkpoint_due_s = now_s + max(CHECKPOINT_EVERY_S, CHECKPOINT_SHARE * (now_s - began_s))
 
     def _refresh_host(self, now_ts: float) -> None:
-        """What changes by itself: who is logged in, which bans have ended, whether the ledger lost any."""
+        """What changes by itself: who is logged in, which bans have ended."""
         self.policy.expire(now_ts)
         if refresh_allow(self.allow, self.config):
             for lift in self.policy.spare(now_ts):
                 self.pipeline.engine.unmute(lift.target)
                 self._on_decision(lift, None)
-        if self.ledger.wants_restating():
-            for decision in self.policy.restate(now_ts):
-                self.ledger.decision(decision)
 
     def _say_ready(self) -> None:
         if self._notified or not self.enforcing.ready:

@@ -69,7 +69,12 @@ def test_a_running_guard_takes_the_bans_over_and_back(fail2ban: Fail2ban, namesp
         assert "Took 4 bans in force" in done.stdout
         assert "not taken: 1: safe: 127.0.0.0/8: this machine itself (127.0.0.1)" in done.stdout
         guard.wait_banned(*wanted)
-        bans = {row["ban"]["subject"]: row["ban"] for row in map(json.loads, guard.tell("bans", "--json").splitlines())}
+
+        def listed() -> list[dict[str, Any]]:
+            return [row["ban"] for row in map(json.loads, guard.tell("bans", "--json").splitlines())]
+
+        wait_until(lambda: [ban["origin"] for ban in listed()] == ["import"] * 4, "the ledger to know of all")
+        bans = {ban["subject"]: ban for ban in listed()}
         assert {subject: (ban["rule"], ban["origin"]) for subject, ban in bans.items()} == {
             "192.0.2.7": ("api", "import"),  # for good, which is longer than the hour of the other jail
             "192.0.2.8": ("web", "import"),
@@ -86,8 +91,8 @@ def test_a_running_guard_takes_the_bans_over_and_back(fail2ban: Fail2ban, namesp
         (undone,) = rows(guard, "import", "--undo")
         assert undone["undone"]["lifted"] == 3
         wait_until(lambda: guard.in_kernel() == {"192.0.2.8"}, "the kernel as it was before")
-        own = [row["ban"] for row in map(json.loads, guard.tell("bans", "--json").splitlines())]
-        assert [ban["subject"] for ban in own] == ["192.0.2.8"]
+        wait_until(lambda: [ban["subject"] for ban in listed()] == ["192.0.2.8"], "the ledger as it was before")
+        own = listed()
         assert 0 < own[0]["end_ts"] - time.time() <= 600
         assert "there is no import to undo" in guard.run_cli("fail2ban", "import", "--undo").stderr
 

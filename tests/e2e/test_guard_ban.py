@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import pytest
 from enforcing import ATTACKER4, ATTACKER6, NEIGHBOUR4, NEIGHBOUR6, SAME64, SERVER4, SERVER6, Site
 from guarding import Guard, guarding, request_line
-from netns import echo_server
+from netns import echo_server, wait_until
 
 pytestmark = pytest.mark.root
 ALLOWED4 = "10.66.0.130"
@@ -44,8 +44,8 @@ def test_why_shows_the_rule_and_the_very_lines(guard: Guard) -> None:
     lines = [request_line(ATTACKER4, agent=f"agent {number}") for number in range(3)]
     guard.write(*lines)
     guard.wait_banned(ATTACKER4)
+    wait_until(lambda: "wordpress-xmlrpc" in guard.tell("why", ATTACKER4), "the ledger to tell of the ban")
     told = guard.tell("why", ATTACKER4)
-    assert "wordpress-xmlrpc" in told
     for line in lines:
         assert line.strip() in told
 

@@ -49,6 +49,10 @@ class Target(Protocol):
         """All has been handed over; `said` is told to whom it concerns. Failure where it could not be kept."""
 
 
+Services = Callable[[str], str]
+"""What the bans of a jail close, by its name."""
+
+
 @contextmanager
 def target_of(config: Config, *, dry_run: bool) -> Iterator[Target]:
     """The running guard; where none runs, the ledger, and no guard can start meanwhile."""
@@ -57,13 +61,14 @@ def target_of(config: Config, *, dry_run: bool) -> Iterator[Target]:
         yield _Guard(config, dry_run=dry_run)
         return
     try:
+        services = _services(config)  # while we are who we are: its directory and its modules may not be the owner's
         with as_owner(Path(config.guard.state_dir)):
             if dry_run:
-                yield _Glance(config)
+                yield _Glance(config, services)
                 return
         _make_folder(config)
         with as_owner(Path(config.guard.state_dir)):
-            resting = _resting(config)
+            resting = _resting(config, services)
             try:
                 yield resting
             finally:
@@ -141,9 +146,9 @@ class _Glance:
     name = "ledger"
     portion = 5000
 
-    def __init__(self, config: Config) -> None:
+    def __init__(self, config: Config, services: Services) -> None:
         self.policy = _policy(config, _in_force(config))
-        self._services = _services(config)
+        self._services = services
         self.refused: list[str] = []
 
     def offer(self, arrivals: Sequence[Arrival]) -> tuple[list[Taken], Left]:
@@ -158,9 +163,9 @@ class _Glance:
         """Nobody is told of what did not happen."""
 
 
-def _resting(config: Config) -> _Resting:
+def _resting(config: Config, services: Services) -> _Resting:
     try:
-        return _Resting(config)
+        return _Resting(config, services)
     except PermissionError as error:
         user, folder = config.guard.user, config.guard.state_dir
         raise Failure(
@@ -174,12 +179,12 @@ class _Resting:
     name = "ledger"
     portion = 5000
 
-    def __init__(self, config: Config) -> None:
+    def __init__(self, config: Config, services: Services) -> None:
         from tocsin.ledger.load import load  # noqa: PLC0415  where no guard runs
         from tocsin.ledger.store import Ledger  # noqa: PLC0415  as above
 
         self.refused: list[str] = []
-        self._services = _services(config)
+        self._services = services
         path = Path(config.guard.state_dir) / "ledger.db"
         saved = load(path, time.time(), config.bans.memory_s)
         if saved.trouble is not None:
@@ -224,7 +229,7 @@ class _Resting:
         self.ledger.close(WRITTEN_WITHIN_S)
 
 
-def _services(config: Config) -> Callable[[str], str]:
+def _services(config: Config) -> Services:
     """What the bans of a jail close, by its name, as the next guard will know it from its configuration."""
     from tocsin.config import ConfigErrors  # noqa: PLC0415  where no guard runs
     from tocsin.wiring import jails_of  # noqa: PLC0415  as above

@@ -1,4 +1,6 @@
-"""The table `inet tocsin`, written through libnftables: one transaction for many Ops, and an honest result for each.
+"""The table `inet tocsin`: one transaction for many Ops, and an honest result for each.
+
+The table and its interval sets are written through libnftables, the elements of hash sets over netlink (`writing`).
 
 What the kernel holds when `Firewall.ensure` returns is what `render_table` says. Texts given to libnftables are
 rendered from parsed keys and integers alone; nothing that came from elsewhere is passed through.
@@ -9,7 +11,8 @@ Three facts, measured with libnftables 1.0.6 on Linux 6.18, shape the writing:
   already there adds just the same and lists nothing: 57 microseconds. So elements known to be missing go in that way.
 - An element that exists is renewed by add, delete and add with its new timeout, in one transaction: kernels before 6.12
   ignore a new timeout. Its counter begins anew.
-- A transaction that fails costs 15 to 20 ms (the kernel waits for its readers), so nothing is tried on luck.
+- A transaction that fails costs 15 to 20 ms (the kernel waits for its readers), so only crowds are tried on luck. A
+  single ban needs none: the kernel echoes what it added, and is silent about what was there.
 """
 
 from __future__ import annotations

@@ -13,7 +13,7 @@ from tocsin.ledger import store
 from tocsin.ledger.load import load
 from tocsin.ledger.reader import Reader
 from tocsin.ledger.store import Ledger
-from tocsin.model import Receipt
+from tocsin.model import Decision, Receipt
 
 
 @pytest.fixture
@@ -186,3 +186,20 @@ def test_the_thread_ends_and_no_descriptor_is_left(path: Path) -> None:
     assert running.close(10)
     assert len(list(Path("/proc/self/fd").iterdir())) == before
     assert not path.with_name("ledger.db-wal").exists()
+
+
+def test_what_is_restated_and_known_stays_as_it_is(ledger: Ledger, path: Path) -> None:
+    """After rows were lost all bans in force are handed over again: known ones keep rule, start and counters."""
+    known, lost = ban("192.0.2.7"), ban("192.0.2.8")
+    ledger.decision(known)
+    ledger.counters([("192.0.2.7", 10, 600)])
+    assert ledger.wait_written(10)
+    for decision in (known, lost):
+        end_ts = decision.end_ts
+        restated = Decision(decision.id, "ban", decision.subject, NOW_TS + 50, end_ts, "", None, "import", note="taken")
+        ledger.decision(restated)
+    assert ledger.wait_written(10)
+    with Reader(path) as reader:
+        bans = {each.subject: each for each in reader.bans(NOW_TS + 60)}
+    assert (bans["192.0.2.7"].rule, bans["192.0.2.7"].start_ts, bans["192.0.2.7"].packets) == ("xmlrpc", NOW_TS, 10)
+    assert (bans["192.0.2.8"].rule, bans["192.0.2.8"].origin) == ("", "import")
