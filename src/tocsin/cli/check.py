@@ -11,7 +11,7 @@ from tocsin.cli import options
 from tocsin.cli.output import Output
 
 if TYPE_CHECKING:
-    from tocsin.cli.checks import Item
+    from tocsin.cli.item import Item
 
 MARKS = {"ok": "ok", "warning": "note", "failed": "FAIL"}
 STYLES = {"ok": "", "warning": "yellow", "failed": "bold red"}

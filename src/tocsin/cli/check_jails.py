@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal
 
-from tocsin.cli.checks import Item
 from tocsin.cli.failure import CONFIGURATION, Failure
+from tocsin.cli.item import Item
 from tocsin.cli.setup import configured_jails
 from tocsin.cli.words import span
 from tocsin.config import Config

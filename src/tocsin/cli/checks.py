@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Literal
 
 import msgspec
-from msgspec import Struct
 
 from tocsin.cli.failure import CONFIGURATION, NO_PERMISSION, UNAVAILABLE, Failure
+from tocsin.cli.item import Item
 from tocsin.cli.setup import configuration, configured_rules, writable
 from tocsin.cli.words import age, size
 from tocsin.config import Config
@@ -36,16 +36,6 @@ sys.stdout.buffer.write(msgspec.json.encode(selftest()))
 """
 
 
-class Item(Struct, frozen=True):
-    """One thing that was looked at. `code` is the exit code where it `failed`; a `warning` leaves guard at work."""
-
-    name: str
-    state: Literal["ok", "warning", "failed"]
-    detail: str
-    remedy: str = ""
-    code: int = 0
-
-
 def every_item(file: Path | None, fail2ban: Path | None = None, *, firewall: bool) -> Iterator[Item]:
     """All checks in order; a broken configuration is told and the rest is checked with the defaults."""
     config = Config()
@@ -60,7 +50,7 @@ def every_item(file: Path | None, fail2ban: Path | None = None, *, firewall: boo
     except Failure as failure:
         yield from _failed("rules", failure, "correct this; docs/rules.md describes the language")
     if config.fail2ban.path:
-        from tocsin.cli.check_jails import jail_items  # noqa: PLC0415  it needs this module's Item
+        from tocsin.cli.check_jails import jail_items  # noqa: PLC0415  megabytes, for those who have jails
 
         yield from jail_items(config)
     yield from _logs(config)

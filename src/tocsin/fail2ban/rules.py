@@ -17,7 +17,7 @@ from tocsin.fail2ban.actions.firewalls import Lookup
 from tocsin.fail2ban.actions.ignore import IgnoreList, Ignoring
 from tocsin.fail2ban.dates.dates import DateFinder
 from tocsin.fail2ban.filters.filter import LineFilter
-from tocsin.fail2ban.filters.regexes import Budget
+from tocsin.fail2ban.filters.regexes import Budget, FilterError
 from tocsin.fail2ban.filters.remarks import remarks_of as filter_remarks
 from tocsin.fail2ban.formula import FormulaError, Growth
 from tocsin.fail2ban.model import Jail, Loaded, Remark
@@ -84,8 +84,11 @@ def rules_of(
         budget = Budget()
         try:
             rule, said = _rule_of(jail, zone, taken, dates, budget, strays, lookup)
+        except FilterError as error:
+            remarks += [Remark("error", problem, jail.name, jail.filter.file) for problem in error.problems]
+            continue
         except ValueError as error:
-            remarks.append(Remark("error", str(error), jail.name, jail.filter.file or jail.file, jail.line))
+            remarks.append(Remark("error", str(error), jail.name, jail.file, jail.line))
             continue
         jails.append(jail)
         rules.append(rule)
