@@ -240,8 +240,10 @@ class Gate:
         return hits[0][1] if hits else 0
 
     def take_raw(self, raw: bytes) -> tuple[Failure, ...]:
-        mask = self.mask(raw)
-        found = self.filter.take_all([(raw, mask == 2)], NOW_TS) if mask else []
+        starts = [0] if self.mask(raw) & 1 else []
+        if not starts and not self.filter.watching:
+            return ()
+        found = self.filter.take_block(raw + b"\n", starts, NOW_TS)
         return found[0][1] if found else ()
 
     def take(self, line: str) -> tuple[Failure, ...]:

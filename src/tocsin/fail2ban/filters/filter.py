@@ -66,9 +66,8 @@ class _State(msgspec.Struct):
 class LineFilter:
     """`patterns`: regexes for raw lines (see prefilter), one of which occurs in every line that `take` could answer to
     or remember; None: every line matters. They are for an automaton; `simple_patterns` serve the same for `re`, and let
-    more through. `quiet`: those of `patterns` whose regexes can only end a connection. A line in which no other occurs
-    may be given to `take_all` as quiet. `loud_patterns` are the others alone: enough for `take_block`, which finds the
-    lines that end a connection itself.
+    more through. `quiet`: those of `patterns` whose regexes can only end a connection. `loud_patterns` are the others
+    alone: enough for `take_block`, which finds the lines that end a connection itself.
 
     FilterError tells all that is wrong with the filter's regexes.
     """
@@ -167,24 +166,6 @@ class LineFilter:
         ts, start, end = found
         return self._find(f"{line[:start]}{line[end:]}\n", line, ts, None)
 
-    def take_all(self, lines: Sequence[tuple[bytes, bool]], now_ts: float) -> list[tuple[int, tuple[Failure, ...]]]:
-        """`take` for the raw lines of a block, in order: (place, failures) where there are any. A line that comes with
-        True holds none but `quiet` patterns; it is hardly looked at unless its connection is known."""
-        found: list[tuple[int, tuple[Failure, ...]]] = []
-        waiting: list[int] = []
-        for i, (raw, quiet) in enumerate(lines):
-            if quiet:
-                waiting.append(i)
-                continue
-            if waiting:
-                self._settle(lines, waiting, now_ts, found)
-                waiting = []
-            if failures := self.take(raw.decode(self.encoding, "replace"), now_ts):
-                found.append((i, failures))
-        if waiting:
-            self._settle(lines, waiting, now_ts, found)
-        return found
-
     def take_block(self, data: bytes, starts: Sequence[int], now_ts: float) -> list[tuple[int, tuple[Failure, ...]]]:
         """`take` for a block of whole lines, in order: (start, failures) of the lines that tell of any. `starts` are
         the lines in which `loud_patterns` occur; without any it must be called all the same while `watching`."""
@@ -214,20 +195,6 @@ class LineFilter:
         line = data[start : data.find(b"\n", start)].decode(self.encoding, "replace")
         if failures := self.take(line, now_ts):
             found.append((start, failures))
-
-    def _settle(
-        self,
-        lines: Sequence[tuple[bytes, bool]],
-        waiting: list[int],
-        now_ts: float,
-        found: list[tuple[int, tuple[Failure, ...]]],
-    ) -> None:
-        if not len(self._sessions):
-            return
-        for place in self._sessions.concerned([lines[i][0] for i in waiting]):
-            i = waiting[place]
-            if failures := self.take(lines[i][0].decode(self.encoding, "replace"), now_ts):
-                found.append((i, failures))
 
     def explain(self, line: str, now_ts: float) -> Trace:
         """`take`, with what led to it."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from collections.abc import Set as AbstractSet
 from contextlib import contextmanager
 from functools import cache
@@ -147,20 +147,6 @@ class Sessions:
             del known[digits]
         else:
             known[digits] -= 1
-
-    def concerned(self, lines: Sequence[bytes]) -> list[int]:
-        """Which of some raw lines could be about a connection that is remembered; others are not looked at closely."""
-        if not self._sessions:
-            return []
-        if self._unmarked:
-            return list(range(len(lines)))
-        block = b"\n".join(lines)
-        marks: list[bytes] = []
-        for (before, after), known in self._marks.items():
-            if known:
-                around = _around(before, after)
-                marks += (_mark_of(before, digits, after) for digits in known.keys() & set(around.findall(block)))
-        return [i for i, line in enumerate(lines) if any(mark in line for mark in marks)] if marks else []
 
     @contextmanager
     def followed(self, data: bytes, endings: re.Pattern[bytes]) -> Iterator[Following]:
