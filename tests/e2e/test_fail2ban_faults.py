@@ -217,7 +217,7 @@ def test_twenty_thousand_bans_are_back_in_seconds(fail2ban: Peer, namespace: Nam
     """From a database as fail2ban leaves it, taken over. fail2ban itself starts with 150: a shell for each."""
     many, few = 20_000, 150
     with scratch() as folder:
-        options = f"filter = one\nmaxretry = 3\nlogpath = {folder}/access.log\naction = nftables[name=one, port=http]"
+        options = f"filter = one\nmaxretry = 3\nlogpath = {folder}/access.log\naction = nftables[name=one, port=80]"
         directory = configured(folder, {"one": FAILREGEX}, {"one": options})
         stock = Path("/etc/fail2ban/action.d/nftables.conf")
         assert stock.exists(), "install fail2ban: make setup does"
