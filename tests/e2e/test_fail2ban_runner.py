@@ -312,6 +312,7 @@ def test_a_reload_starts_stops_and_leaves_alone(tmp_path: Path, work: Path) -> N
     jails = {name: f"action = life[id={name}]" for name in ("kept", "gone", "new")}
     with running(configure(tmp_path / "fail2ban", {"life": LIFE}, jails), work) as runner:
         runner.begin("kept", "gone")
+        runner.until(lambda: (work / "log").exists() and (work / "log").read_text().count("\n") == 2)
         runner.begin("kept", "new")
         runner.until(lambda: len((work / "log").read_text().splitlines()) == 5)
         lines = (work / "log").read_text().splitlines()
