@@ -6,7 +6,7 @@ export DEBIAN_FRONTEND := noninteractive
 help:
 	@echo 'make demo         watch an attack being stopped, in network namespaces, for real (under a minute)'
 	@echo 'make test         everything: lint, types, unit, laws, fuzz, end to end'
-	@echo 'make check        lint, types, unit and laws: under a minute, no root'
+	@echo 'make check        lint, types, unit and laws: two minutes, no root'
 	@echo 'make conformance  fail2ban'"'"'s own sample logs through our loader, filters and dates: the score by filter'
 	@echo 'make bench        throughput, latency and footprint, beside the peers, into bench/results/'
 	@echo 'make setup        .venv/bin/tocsin and what it needs'

@@ -23,6 +23,7 @@ from tocsin.fail2ban.actions.protocol import Resolved
 from tocsin.fail2ban.actions.tickets import Ticket
 from tocsin.fail2ban.rules import Jailed, remarks_text
 from tocsin.model import Decision, Finding, is_host
+from tocsin.rules import SET_ASIDE
 from tocsin.sparing import Late, Sparing
 
 if TYPE_CHECKING:
@@ -110,7 +111,7 @@ class Jailing:
 
     def _use(self, jailed: Jailed) -> None:
         self.jailed = jailed
-        self._set_aside = 0
+        self._set_aside: set[tuple[str, str]] = set()
         self._jails: dict[str, Jail] = {
             rule.rule.id: jail for jail, rule in zip(jailed.jails, jailed.rules, strict=True)
         }
@@ -379,12 +380,11 @@ class Jailing:
 
     def say_set_aside(self) -> None:
         """Name loudly each regex of a jail that has cost so much time that it is not used any more."""
-        pairs = zip(self.jailed.jails, self.jailed.budgets, strict=True)
-        aside = [(jail.name, each.regex) for jail, budget in pairs for each in budget.set_aside]
-        for jail, regex in aside[self._set_aside :]:
-            text = f"jail {jail}: a regex took more than 50 ms again and again and is set aside, the others go on"
-            self._say("regex", f"{text}; write it without nested repetitions: {regex}", rule=jail)
-        self._set_aside = len(aside)
+        for jail, rule in zip(self.jailed.jails, self.jailed.rules, strict=True):
+            for regex in rule.filter.set_aside if rule.filter else ():
+                if (jail.name, regex) not in self._set_aside:
+                    self._set_aside.add((jail.name, regex))
+                    self._say("regex", f"jail {jail.name}: {SET_ASIDE}: {regex}", rule=jail.name)
 
     def _in_force(self, rule: CompiledRule, now_ts: float) -> list[str]:
         bans = self._banned[rule.rule.id].items()

@@ -19,6 +19,7 @@ from tocsin.fail2ban.model import FilterSpec
 from tocsin.fail2ban.rules import remark_text
 from tocsin.fail2ban.settings.loader import load_filter
 from tocsin.formats import Anchor, Format, by_name
+from tocsin.rules import SET_ASIDE
 from tocsin.sources.finished import read_finished
 from tocsin.sources.notice import SourceError
 
@@ -34,6 +35,8 @@ def test_filter(
         out.flush()
     else:
         tester.summary()
+    for regex in tester.filter.set_aside:
+        out.note(f"{spec}: {SET_ASIDE}: {regex}")
     for trouble in tester.troubles:
         out.note(str(trouble))
     if tester.troubles:

@@ -11,6 +11,7 @@ from tocsin.cli.output import Output, progress_bar
 from tocsin.cli.words import count, number, size, span
 from tocsin.model import Decision, Finding
 from tocsin.replay import Replay, Summary
+from tocsin.rules import SET_ASIDE
 
 Row = tuple[str, ...]
 COLUMNS = ("when", "what", "whom", "how long", "rule", "count", "")
@@ -146,6 +147,9 @@ def _say_troubles(out: Output, job: Replay) -> None:
             out.note(
                 f"{source}: no known format fits its lines (the best fits {reading.share:.0%}); name one with --format"
             )
+    for rule in job.pipeline.rules.values():
+        for regex in rule.filter.set_aside if rule.filter else ():
+            out.note(f"{rule.rule.id}: {SET_ASIDE}: {regex}")
     for trouble in job.troubles:
         out.note(str(trouble))
 

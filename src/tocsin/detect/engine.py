@@ -524,7 +524,10 @@ class Engine:
             del self.muted[next(iter(self.muted))]
         self.muted[subject] = until_ts
         for tracker in self.trackers:
-            tracker.window.forget(subject)  # what a ban is for counts no more; a target with services is nobody's key
+            if until_ts - self.now_ts >= tracker.window.retention_s:  # too old to count by the time that the ban ends
+                tracker.window.forget(subject)
+            else:
+                tracker.window.cool(subject)
 
     def unmute(self, subject: str) -> None:
         """The subject's ban was lifted: its lines count again."""

@@ -30,13 +30,10 @@ JOURNAL = "journal"
 
 
 class Jailed(Struct, frozen=True):
-    """The jails of a configuration that can run, the rule and the time budget of each in the same order, and what there
-    is to remark.
-    """
+    """The jails of a configuration that can run, the rule of each in the same order, and what there is to remark."""
 
     jails: tuple[Jail, ...] = ()
     rules: tuple[CompiledRule, ...] = ()
-    budgets: tuple[Budget, ...] = ()
     remarks: tuple[Remark, ...] = ()
 
     def services_of(self, name: str) -> str:
@@ -78,12 +75,10 @@ def rules_of(
     jails: list[Jail] = []
     rules: list[CompiledRule] = []
     remarks: list[Remark] = list(loaded.remarks)
-    budgets: list[Budget] = []
     dates: dict[tuple[str | None, str | None], DateFinder] = {}
     for jail in loaded.jails:
-        budget = Budget()
         try:
-            rule, said = _rule_of(jail, zone, taken, dates, budget, strays, lookup)
+            rule, said = _rule_of(jail, zone, taken, dates, strays, lookup)
         except FilterError as error:
             remarks += [Remark("error", problem, jail.name, jail.filter.file) for problem in error.problems]
             continue
@@ -93,12 +88,11 @@ def rules_of(
         jails.append(jail)
         rules.append(rule)
         remarks += said
-        budgets.append(budget)
     rules, said = _bounded(jails, rules)
     remarks += said
     if sources is not None:
         remarks += not_asked(jails)
-    return Jailed(tuple(jails), tuple(rules), tuple(budgets), tuple(remarks))
+    return Jailed(tuple(jails), tuple(rules), tuple(remarks))
 
 
 def _rule_of(
@@ -106,7 +100,6 @@ def _rule_of(
     zone: tzinfo,
     taken: Container[str],
     dates: dict[tuple[str | None, str | None], DateFinder],
-    budget: Budget,
     strays: frozenset[str],
     lookup: Lookup | None,
 ) -> tuple[CompiledRule, list[Remark]]:
@@ -121,7 +114,7 @@ def _rule_of(
     return (
         structs.replace(
             compiled,
-            filter=LineFilter(jail.filter, dates[key], budget, encoding=_encoding(jail)),
+            filter=LineFilter(jail.filter, dates[key], Budget(), encoding=_encoding(jail)),
             covers=covers_of(jail, strays),
             judge=_judge_of(jail),
             ban_s_of=_growth(jail),

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import re
+from abc import ABC, abstractmethod
 from collections.abc import Iterable
 from typing import Any, Generic, TypeVar
 
@@ -89,7 +90,7 @@ class _Once:
             raise _TwiceError
 
 
-class _JsonFormat(Verbatim, Generic[_Row]):
+class _JsonFormat(Verbatim, ABC, Generic[_Row]):
     """What the JSON formats share: no bulk reading, literals that JSON may escape."""
 
     kind = "access"
@@ -116,8 +117,9 @@ class _JsonFormat(Verbatim, Generic[_Row]):
             )
         return self._event(row, anchor)
 
+    @abstractmethod
     def _event(self, row: _Row, anchor: Anchor) -> Event:
-        raise NotImplementedError
+        """The request that a row tells of."""
 
     def time_ts(self, text: bytes, anchor: Anchor) -> float | None:
         """Unix seconds of a time in ISO 8601 or an epoch."""

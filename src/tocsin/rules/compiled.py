@@ -22,6 +22,10 @@ Counted = HttpRequest | AuthAttempt
 SUBJECTS_CACHED = 1 << 14
 
 
+SET_ASIDE = "a regex took more than 50 ms too often and is set aside, the others go on; write it without nested repeats"
+"""What is said of each of `LineFilter.set_aside`."""
+
+
 class Failure(Protocol):
     """What a filter found: when, whose (`key` is counted, `source_ip` banned, None: it named no address), how often it
     counts, and what else it captured.
@@ -57,6 +61,7 @@ class LineFilter(Protocol):
     `loud_patterns`: regexes, one of which occurs in each line that `take_block` must be told of; None: every line must.
     `simple_patterns`: the same for where `re` scans in place of an automaton. While it is `watching`, it looks for more
     in a block by itself, so it is to be given each one. `take_block` answers with (start of a line, its failures).
+    `set_aside` are its regexes that are not used any more, because lines cost them too much time.
     """
 
     @property
@@ -65,6 +70,8 @@ class LineFilter(Protocol):
     def simple_patterns(self) -> tuple[bytes, ...] | None: ...
     @property
     def watching(self) -> bool: ...
+    @property
+    def set_aside(self) -> tuple[str, ...]: ...
     def take(self, line: str, now_ts: float) -> Sequence[Failure]: ...
     def take_block(
         self, data: bytes, starts: Sequence[int], now_ts: float

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from abc import ABC, abstractmethod
 from typing import Literal
 
 from tocsin.model import Batch
@@ -31,7 +32,7 @@ class Mistaken(Exception):  # noqa: N818  a state of the file, not a failure
         self.text = text
 
 
-class Reader:
+class Reader(ABC):
     """What both kinds have in common. `role`: `current` is bound to the source's path; `leaving` was rotated away and
     may still be written to; `copy` holds what it will ever hold. `own`: it has been the file at the path. `eof`: the
     last `take` reached the end. `confirmed`: nothing unread lies between it and what was read before (see Chain)."""
@@ -67,9 +68,9 @@ class Reader:
         self._ladder: bytes | None = None
         self._cached: Checkpoint | None = None
 
+    @abstractmethod
     def take(self, now: float) -> list[Batch]:
         """The next block as batches; OSError where the file cannot be read."""
-        raise NotImplementedError
 
     def checkpoint(self) -> Checkpoint:
         """Where this reader stands; cheap when nothing was handed out since the last call."""

@@ -29,7 +29,7 @@ from datetime import tzinfo
 from functools import cached_property
 from itertools import chain
 
-from tocsin.fail2ban.dates.scouts import REACH_CHARS, Found, Match, Scout, alone, scouts_of
+from tocsin.fail2ban.dates.scouts import CUT_OFFS, REACH_CHARS, Found, Match, Scout, alone, scouts_of
 from tocsin.fail2ban.dates.templates import Template, templates_of
 from tocsin.fail2ban.dates.zones import zone_of
 from tocsin.fail2ban.filters.cuts import cuts_of
@@ -66,6 +66,11 @@ class DateFinder:
     def cut_off(self) -> Mapping[str, int]:
         """How many lines took too long, by pattern."""
         return self._cut_off
+
+    @property
+    def set_aside(self) -> tuple[str, ...]:
+        """The patterns that took too long so often that lines that could be costly are not given to them any more."""
+        return tuple(pattern for pattern, lines in self._cut_off.items() if lines >= CUT_OFFS)
 
     # Regexes are compiled with the first line: of many jails few have any.
 

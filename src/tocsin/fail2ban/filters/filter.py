@@ -187,6 +187,12 @@ class LineFilter:
                     done = start
 
     @property
+    def set_aside(self) -> tuple[str, ...]:
+        """The regexes and datepatterns that cost lines so much time that they are not used any more."""
+        dates = () if self._dates is None else self._dates.set_aside
+        return (*(each.regex for each in self._budget.set_aside), *dates)
+
+    @property
     def watching(self) -> bool:
         """Whether connections are remembered whose ends `take_block` must see."""
         return self._endings is not None and len(self._sessions) > 0
@@ -216,16 +222,10 @@ class LineFilter:
     def _find(self, text: str, line: str, ts: float, trace: Trace | None) -> tuple[Failure, ...]:
         if self._ignore_first and self._ignored(text, trace):
             return ()
-        before: dict[str, str] = {}
-        for pref in self._pref:
-            match = pref.search(text)
-            if match is None:
-                if trace is not None:
-                    trace.note = "the prefregex does not match"
-                return ()
-            before = pref.captured(match)
-            if content := before.pop(_CONTENT, None):
-                text = content + "\n"
+        within = self._within(text, trace)
+        if within is None:
+            return ()
+        text, before = within
         for i, regex in self._starting.get(text[0]) or self._start(text[0]):
             if regex.needle in text and (match := regex.search(text)) is not None:
                 if trace is not None:
@@ -236,6 +236,20 @@ class LineFilter:
         if trace is not None:
             trace.note = "no failregex matches"
         return ()
+
+    def _within(self, text: str, trace: Trace | None) -> tuple[str, dict[str, str]] | None:
+        """What the failregexes are to look at, and what the prefregex has captured; None where it does not match."""
+        before: dict[str, str] = {}
+        for pref in self._pref:
+            match = pref.search(text)
+            if match is None:
+                if trace is not None:
+                    trace.note = "the prefregex does not match"
+                return None
+            before = pref.captured(match)
+            if content := before.pop(_CONTENT, None):
+                text = content + "\n"
+        return text, before
 
     def _start(self, sign: str) -> tuple[tuple[int, Regex], ...]:
         """The failregexes that can match a text which begins with a sign, with their places."""
@@ -252,17 +266,10 @@ class LineFilter:
         block = "".join(f"{one.text}\n" for one in lines)
         if self._ignore_first and self._ignored(block, trace):
             return ()
-        before: dict[str, str] = {}
-        searched = block
-        for pref in self._pref:
-            match = pref.search(block)
-            if match is None:
-                if trace is not None:
-                    trace.note = "the prefregex does not match"
-                return ()
-            before = pref.captured(match)
-            if content := before.pop(_CONTENT, None):
-                searched = content + "\n"
+        within = self._within(block, trace)
+        if within is None:
+            return ()
+        searched, before = within
         for i, regex in enumerate(self._fail):
             if regex.needle in searched and (match := regex.search(searched)) is not None:
                 if trace is not None:
