@@ -239,7 +239,11 @@ class Connections(Struct, frozen=True, gc=False):
 
 class Sample(Struct, frozen=True):
     """What the machine looked like at one instant. `kind` is what took it: `oom-report`, `ps`, `top`, `free`, `df`,
-    `vmstat`, `ss`. What it did not tell is None or empty. `limit_bytes` is the memory limit of the cgroup that was hit.
+    `vmstat`, `ss`, `uptime`, `meminfo`, `pressure`. What it did not tell is None or empty.
+
+    `limit_bytes` is the memory limit of the cgroup that was hit. `swapping_bytes_s` is what goes to and from the swap
+    in a second, `waiting_share` how much of the time processors waited for storage, `stalled_share` how much of it
+    some task waited for memory.
     """
 
     ts: float
@@ -253,6 +257,9 @@ class Sample(Struct, frozen=True):
     load_1m: float | None = None
     filesystems: tuple[Filesystem, ...] = ()
     connections: tuple[Connections, ...] = ()
+    swapping_bytes_s: float | None = None
+    waiting_share: float | None = None
+    stalled_share: float | None = None
 
 
 class ClockTie(Struct, frozen=True, gc=False):
