@@ -34,6 +34,7 @@ ORDER = (
         *("announce", "control", "daemon", "importing", "enforcing", "reading", "pipeline", "wiring", "replay"),
         *("watching", "sparing", "acting", "jailing", "steering", "guard", "supervise"),
     ),
+    ("explain",),
     ("cli",),
 )
 RANK = {room: rank for rank, row in enumerate(ORDER) for room in row}
@@ -116,6 +117,18 @@ def test_pure_rooms_read_no_clock_and_no_file(room: str) -> None:
                 if name in IMPURE_CALLS:
                     wrong.append(f"{path.relative_to(ROOT)}:{node.lineno}: {name}()")
     assert not wrong
+
+
+GATHERS = ("accesses", "archives", "effect", "evidence", "files", "hearing", "intake", "machine", "quoting", "table")
+
+
+def test_what_reasons_about_an_outage_touches_nothing() -> None:
+    """In the room of explanations a few modules gather the evidence; all others only think and speak."""
+    for path in (SOURCE / "explain").glob("*.py"):
+        used = {name.split(".")[0] for _, name in imports(path)}
+        if path.stem not in GATHERS:
+            assert not used & IMPURE_MODULES - {"pathlib"}, path  # names of files are taken apart, none is opened
+        assert path.stem == "table" or "duckdb" not in used, f"{path}: DuckDB is reached from one place"
 
 
 def test_the_language_of_rules_touches_no_disk() -> None:
@@ -211,4 +224,4 @@ def test_every_command_is_documented() -> None:
 
 
 def test_the_designed_commands_are_there() -> None:
-    assert commands() >= {"guard", "replay", "status", "bans", "ban", "unban", "why", "rules", "check"}
+    assert commands() >= {"guard", "replay", "explain", "status", "bans", "ban", "unban", "why", "rules", "check"}

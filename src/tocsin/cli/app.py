@@ -16,6 +16,7 @@ from tocsin.cli.output import reader_may_leave
 COMMANDS = {
     "guard": "guard",
     "replay": "replay",
+    "explain": "explain",
     "status": "status",
     "bans": "bans",
     "ban": "ban",

@@ -6,13 +6,13 @@ terminal or a page the reader's language (`words`). So the reasoning writes sent
 
 from __future__ import annotations
 
-from typing import Literal, Protocol
+from typing import Literal, Protocol, TypeAlias
 
 from msgspec import Struct
 
 from tocsin.model import AuthAttempt, ServerEvent
 
-Value = str | int | float | None
+Value: TypeAlias = "str | int | float | Said | None"
 
 
 class Said(Struct, frozen=True):
@@ -20,14 +20,14 @@ class Said(Struct, frozen=True):
 
     Formats of places: none (a text, or a number with its thousands), `time` (Unix seconds), `clock` (the same, hours
     and minutes alone), `span` (seconds), `size` (bytes), `share` (0 to 1, in percent), `times` (a factor). A text may
-    be hostile.
+    be hostile; a sentence may stand in a sentence.
     """
 
     text: str
     args: dict[str, Value] = {}
 
 
-def say(text: str, **args: Value) -> Said:
+def say(text: str, /, **args: Value) -> Said:
     """A sentence; see `Said`. Every literal text that is given here has its French in `french`."""
     return Said(text, args)
 
@@ -107,6 +107,18 @@ class Group(Struct, frozen=True, gc=False):
     last_ts: float
 
 
+class Step(Struct, frozen=True, gc=False):
+    """Requests of one step of time that are alike but for their address."""
+
+    ts: float
+    method: str | None
+    path: str
+    query: str
+    vhost: str | None
+    user_agent: str | None
+    requests: int
+
+
 class Profile(Struct, frozen=True, gc=False):
     """What one address did in a span of time: to tell visitors from the rest."""
 
@@ -158,6 +170,15 @@ class Accesses(Protocol):
     def groups(self, start: float, end: float, limit: int = 200_000) -> list[Group]:
         """The requests that began in a span, the largest groups first; queries and agents are dropped where more than
         `limit` would come.
+        """
+
+    def steps(self, step_s: float, start: float, end: float) -> list[Step]:
+        """The requests that began in a span, by steps of time (multiples of `step_s` since `start`)."""
+
+    def took(self, signature: Signature, start: float, end: float) -> tuple[float, float]:
+        """How long the requests of a class in a span held a worker, in seconds on average, and how long all others but
+        assets did. By the durations that are logged; else by the order of the lines, as far as that tells: a server
+        that stamps the start and writes at the end leaves what took long behind what came later (a lower bound).
         """
 
     def profiles(self, start: float, end: float, limit: int = 200_000) -> list[Profile]:
@@ -251,11 +272,15 @@ class Spared(Struct, frozen=True):
 
 
 class Remedy(Struct, frozen=True):
-    """What to do; `apply` is what to type or paste: a command, a rule, a directive. `now`: before anything else."""
+    """What to do; `apply` is what to type or paste: a command, a rule, a directive. `now`: before anything else.
+
+    `rule` is the id of the rule for Tocsin that `apply` holds, empty where it is none.
+    """
 
     text: Said
     apply: str = ""
     now: bool = False
+    rule: str = ""
 
 
 class Series(Struct, frozen=True):

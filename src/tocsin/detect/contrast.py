@@ -1,0 +1,255 @@
+"""The shortest description of requests that separates now from normal and carries the excess. Pure.
+
+Multi-dimensional localisation over method, path, query, virtual host and agent: values that carry load are combined,
+up to three at a time, and judged by how much of the excess they carry and how little of it is normal. Cost is in
+seconds of a worker, not in hits: an attack can be cheap in number and dear in time.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Sequence
+from itertools import combinations
+
+from msgspec import Struct
+
+Feature = tuple[str, str]
+"""A dimension (`method`, `path`, `query`, `vhost`, `user_agent`) and its value, as in a signature."""
+
+Description = tuple[Feature, ...]
+"""Features that hold together, in the order of DIMENSIONS; empty: every request."""
+
+DIMENSIONS = ("method", "path", "query", "vhost", "user_agent")
+KEPT_FEATURES = 24
+"""Single values that are combined: those that carry most of the excess."""
+
+_LEAST_SHARE = 0.05
+_PER_DIMENSION = 0.03
+"""What one more dimension must gain: of two descriptions that say nearly the same, the shorter is better."""
+
+_SPILLED = 0.3
+"""What a description loses that matches all of normal: who says everything says nothing."""
+
+_VAGUE = 0.12
+"""What a description loses that names neither what is asked for nor who says to ask: it would hit bystanders."""
+
+_VARIABLE = re.compile(r"[0-9]{2,}|[0-9a-f]{8,}|[0-9]+$")
+_AGENT_TOKEN = re.compile(r"[A-Za-z][A-Za-z0-9_.-]{2,40}(?:/[0-9][0-9A-Za-z_.]{0,20})?")
+_AUTOMATON = re.compile(r"(?i)bot|crawl|spider|fetch|scrap").search
+_COMMON_TOKENS = frozenset(
+    (
+        *("mozilla", "applewebkit", "khtml", "gecko", "safari", "chrome", "version", "mobile", "linux", "windows"),
+        *(
+            "macintosh",
+            "compatible",
+            "like",
+            "firefox",
+            "edg",
+            "edge",
+            "opr",
+            "crios",
+            "fxios",
+            "trident",
+            "msie",
+            "presto",
+        ),
+        *("samsungbrowser", "android", "wv", "build"),
+    )
+)
+
+
+class Cell(Struct, frozen=True, gc=False):
+    """Requests that are alike in all dimensions: what they cost now and in the time compared with (worker-seconds),
+    how many they were, and every value that a description may use (see `features_of`).
+    """
+
+    now_cost: float
+    before_cost: float
+    now: int
+    before: int
+    features: tuple[Feature, ...]
+
+
+class Contrast(Struct, frozen=True):
+    """A description and what it carries (`spill` is the share of the requests before that it matches, too): `share` of
+    the excess cost, `purity` (how much of what it matches now is excess), `lift` (its rate now over its rate before,
+    shrunk towards 1 where little was seen), and the counts behind them.
+    """
+
+    features: Description
+    share: float
+    purity: float
+    lift: float
+    now: int
+    before: int
+    now_cost: float
+    spill: float
+
+    @property
+    def score(self) -> float:
+        """By which descriptions are ranked."""
+        vague = _VAGUE if {dimension for dimension, _ in self.features} <= {"method", "vhost"} else 0.0
+        return self.share * self.purity * (1 - _SPILLED * self.spill) - _PER_DIMENSION * len(self.features) - vague
+
+    def value(self, dimension: str) -> str | None:
+        """The value in a dimension; None where it says nothing of it."""
+        return dict(self.features).get(dimension)
+
+
+class _Sum:
+    __slots__ = ("before", "before_cost", "now", "now_cost")
+
+    def __init__(self) -> None:
+        self.now_cost = 0.0
+        self.before_cost = 0.0
+        self.now = 0
+        self.before = 0
+
+    def add(self, cell: Cell) -> None:
+        self.now_cost += cell.now_cost
+        self.before_cost += cell.before_cost
+        self.now += cell.now
+        self.before += cell.before
+
+
+def contrasts(cells: Sequence[Cell], now_s: float, before_s: float, limit: int = 8) -> list[Contrast]:
+    """The descriptions that separate the cells' now (a span of `now_s` seconds) from before (`before_s`; 0: nothing is
+    known of it, then all load is excess), the best first. Nothing where there is no load.
+    """
+    ratio = now_s / before_s if before_s > 0 else 0.0
+    cells = sorted(cells, key=lambda cell: (cell.features, cell.now, cell.before, cell.now_cost))  # sums of floats
+    total = _Sum()
+    for cell in cells:
+        total.add(cell)
+    if total.now_cost <= 0:
+        return []
+    excess = max(total.now_cost - ratio * total.before_cost, 0.1 * total.now_cost)
+    kept = _kept(cells, ratio, excess)
+    sums: defaultdict[Description, _Sum] = defaultdict(_Sum)
+    for cell in cells:
+        mine = [feature for feature in cell.features if feature in kept]
+        for size in (1, 2, 3):
+            for description in combinations(mine, size):
+                if len({dimension for dimension, _ in description}) == size:
+                    sums[description].add(cell)
+    sums[()] = total
+    ranked = [_contrast(description, one, total, ratio, excess) for description, one in sums.items()]
+    ranked = [one for one in ranked if one.share >= _LEAST_SHARE or not one.features]
+    ranked.sort(key=lambda one: (-one.score, one.features))
+    return ranked[:limit]
+
+
+def _kept(cells: Sequence[Cell], ratio: float, excess: float) -> frozenset[Feature]:
+    sums: defaultdict[Feature, _Sum] = defaultdict(_Sum)
+    for cell in cells:
+        for feature in cell.features:
+            sums[feature].add(cell)
+    gains = {
+        feature: gain
+        for feature, one in sums.items()
+        if (gain := one.now_cost - ratio * one.before_cost) >= _LEAST_SHARE * excess
+    }
+    best = sorted(gains, key=lambda feature: (-gains[feature], feature))
+    return frozenset(best[:KEPT_FEATURES])
+
+
+def _contrast(description: Description, one: _Sum, total: _Sum, ratio: float, excess: float) -> Contrast:
+    gain = max(0.0, one.now_cost - ratio * one.before_cost)
+    lift = (one.now + 1.0) / (ratio * one.before + 1.0)
+    purity = gain / one.now_cost if one.now_cost else 0.0
+    spill = one.before / total.before if total.before else float(not description)
+    return Contrast(description, min(1.0, gain / excess), purity, lift, one.now, one.before, one.now_cost, spill)
+
+
+# -- features ----------------------------------------------------------------------------------------------------------
+
+
+def features_of(
+    method: str | None, path: str, query: str, vhost: str | None, user_agent: str | None
+) -> tuple[Feature, ...]:
+    """Every value that a description of such a request may use, in the order of DIMENSIONS, the exact ones first."""
+    found: list[Feature] = []
+    if method:
+        found.append(("method", method))
+    found += [("path", shape) for shape in path_shapes(path)]
+    found += [("query", part) for part in query_parts(query)]
+    if vhost:
+        found.append(("vhost", vhost))
+    if user_agent:
+        found += [("user_agent", token) for token in agent_tokens(user_agent)]
+    return tuple(found)
+
+
+def path_shapes(path: str) -> tuple[str, ...]:
+    """A path, the same with what varies in it as `*`, and its folder: `/a/17`, `/a/*`."""
+    shapes = [path]
+    segments = path.split("/")
+    varied = "/".join("*" if _VARIABLE.search(segment) and "." not in segment else segment for segment in segments)
+    if varied != path:
+        shapes.append(varied)
+    if len(segments) > 2 and segments[-1]:
+        shapes.append("/".join((*segments[:-1], "*")))
+    elif len(segments) > 3:
+        shapes.append("/".join((*segments[:-2], "*", "")))
+    return tuple(dict.fromkeys(shapes))
+
+
+def query_parts(query: str) -> tuple[str, ...]:
+    """The names in a query with their `=`, and short pairs: `s=`, `page=`, `action=register`."""
+    parts: list[str] = []
+    for pair in query.split("&", 8)[:8]:
+        name, equals, value = pair.partition("=")
+        if name and len(name) <= 40:
+            parts.append(name + equals)
+            if value and len(value) <= 24:
+                parts.append(pair)
+    return tuple(dict.fromkeys(parts))
+
+
+def agent_tokens(agent: str) -> tuple[str, ...]:
+    """An agent, and the products that it names beside what every browser says: `Googlebot/2.1`."""
+    tokens = [
+        token
+        for token in _AGENT_TOKEN.findall(agent)[:40]
+        if ("/" in token or _AUTOMATON(token)) and token.partition("/")[0].lower() not in _COMMON_TOKENS
+    ]
+    return (agent, *dict.fromkeys(tokens[:6]))
+
+
+# -- spans -------------------------------------------------------------------------------------------------------------
+
+
+def likelihood(now: float, now_s: float, before: float, before_s: float) -> float:
+    """How much likelier two rates are than one: the logarithm of the ratio of Poisson likelihoods; 0 where it fell."""
+    if now <= 0 or now_s <= 0 or before_s <= 0 or now / now_s <= before / before_s:
+        return 0.0
+    rate = (now + before) / (now_s + before_s)
+    gain = now * math.log(now / now_s / rate)
+    return gain + (before * math.log(before / before_s / rate) if before > 0 else 0.0)
+
+
+def holds(description: Description, cell: Cell) -> bool:
+    """Whether a description is true of a cell."""
+    return all(feature in cell.features for feature in description)
+
+
+def narrowed(
+    base: Description, cells: Iterable[Cell], useful: Callable[[Feature], bool], least_share: float = 0.97
+) -> Description:
+    """The description with every further value that nearly all of its cost shares and that `useful` approves of."""
+    sums: dict[Feature, float] = {}
+    total = 0.0
+    found = dict(base)
+    for cell in cells:
+        if holds(base, cell):
+            total += cell.now_cost
+            for feature in cell.features:
+                if feature[0] not in found:
+                    sums[feature] = sums.get(feature, 0.0) + cell.now_cost
+    # of values that all share, the exact one is named first in a cell and so stands first here
+    for feature, cost in sorted(sums.items(), key=lambda item: -item[1]):
+        if cost >= least_share * total and feature[0] not in found and useful(feature):
+            found[feature[0]] = feature[1]
+    return tuple((dimension, found[dimension]) for dimension in DIMENSIONS if dimension in found)

@@ -1,0 +1,276 @@
+"""From classes of requests to suspects: what each is called in the vocabulary of causes, and what speaks against it.
+Pure.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from ipaddress import ip_address, ip_network
+
+from msgspec import Struct, structs
+
+from tocsin.explain.crawlers import claimed_crawler, contradiction, honest_name, in_published_range
+from tocsin.explain.load import Load
+from tocsin.explain.model import Accesses, Actor, Cause, Profile, Said, Signature, Spared, Suspect, Value, say
+from tocsin.explain.suspects import Carried, is_visitor
+
+_LOGIN = re.compile(
+    r"(?:^|[/_.-])(?:wp-login|log-?in|sign-?in|signon|auth|authenticate|session|sessions|j_security_check)(?:[/_.-]|$)"
+)
+"""Paths at which one proves who one is; to post there is to guess."""
+
+_SEARCH = frozenset(("s=", "q=", "query=", "search=", "keyword=", "keywords=", "term="))
+
+_VISITORS = 0.5
+_MANY = 20
+_FEW_EACH = 12.0
+_SEVERAL = 6
+_ONCE = 2.0
+_ONE_CLIENT = 0.9
+_LATE_S = 20.0
+"""A class that begins later than this after the first symptom is an effect of it."""
+
+_DEAR = 3.0
+"""So many times the cost of a page make a request expensive."""
+
+_SLOW_S = 8.0
+_MUCH_SLOWER = 3.0
+_LEAST_POOLED = 0.2
+_POOLED = 0.7
+"""What is left of the doubt for each further outage before which the same class stood."""
+
+_FEW = 5
+_LONG_BEFORE_S = 60.0
+_NUMEROUS = 3.0
+"""Requests a second from which on their number matters more than what each costs."""
+
+
+class Accused(Struct, frozen=True):
+    """A suspect, how strongly the evidence speaks against it (0 to 1), and what it came from, where it is requests."""
+
+    suspect: Suspect
+    score: float
+    carried: Carried | None = None
+
+
+def accused_requests(
+    accesses: Accesses, load: Load, classes: Iterable[Carried], first_ts: float, end_ts: float
+) -> list[Accused]:
+    """The classes as suspects, the likeliest first, with all who sent them until `end_ts`."""
+    found = []
+    for one in classes:
+        actors = accesses.actors(one.signature, load.start, end_ts)
+        held = accesses.took(one.signature, load.start, load.end)
+        found.append(_accused(load, one, first_ts, actors, held))
+    return sorted(found, key=lambda one: -one.score)
+
+
+def _accused(
+    load: Load, one: Carried, first_ts: float, actors: list[tuple[str, int]], held: tuple[float, float]
+) -> Accused:
+    cause = "slow-connections" if _is_slow(one, held) else cause_of(load, one)
+    late = one.first_ts > first_ts + _LATE_S
+    strength = load.rise / (load.rise + 6.0)
+    score = min(0.95, 1.05 * one.contrast.share * one.contrast.purity * strength) * (0.15 if late else 1.0)
+    if not load.before_s:
+        score *= 0.7
+    lift = one.contrast.lift if load.before_s else None
+    suspect = Suspect(
+        "connections" if cause == "slow-connections" else "requests",
+        cause,
+        name_of(one.signature),
+        _why(load, one, cause),
+        one.signature,
+        actors=tuple(Actor(address, number) for address, number in actors),
+        requests=sum(number for _, number in actors),
+        share=one.contrast.share,
+        lift=lift,
+        counter_evidence=_against(load, one, first_ts),
+    )
+    return Accused(suspect, score, one)
+
+
+def pooled(cases: Sequence[Sequence[Accused]]) -> list[list[Accused]]:
+    """The accused of several outages, those that stand before more than one of them accused more strongly of each: what
+    is there each time is no chance.
+    """
+    strongest: defaultdict[tuple[str | None, str | None], list[float]] = defaultdict(list)
+    for accused in cases:
+        best: dict[tuple[str | None, str | None], float] = {}
+        for one in accused:
+            if (key := _key(one)) is not None:
+                best[key] = max(one.score, best.get(key, 0.0))
+        for key, score in best.items():
+            if score >= _LEAST_POOLED:
+                strongest[key].append(score)
+    return [sorted((_again(one, strongest) for one in accused), key=lambda one: -one.score) for accused in cases]
+
+
+def _key(one: Accused) -> tuple[str | None, str | None] | None:
+    signature = one.suspect.signature
+    return None if signature is None or signature.path is None else (signature.method, signature.path)
+
+
+def _again(one: Accused, strongest: Mapping[tuple[str | None, str | None], Sequence[float]]) -> Accused:
+    key = _key(one)
+    times = len(strongest.get(key, ())) if key is not None else 0
+    if times < 2 or one.score < _LEAST_POOLED:
+        return one
+    return structs.replace(one, score=1 - (1 - one.score) * _POOLED ** min(times - 1, 3))
+
+
+def _is_slow(one: Carried, held: tuple[float, float]) -> bool:
+    """Whether it is the clients that take their time: a body comes drop by drop, and others are served meanwhile."""
+    ours_s, others_s = held
+    return one.signature.method == "POST" and ours_s >= _SLOW_S and ours_s >= _MUCH_SLOWER * others_s
+
+
+# -- what it is called -------------------------------------------------------------------------------------------------
+
+
+def cause_of(load: Load, one: Carried) -> Cause:
+    """What a class of requests is, in the vocabulary of causes: the first that fits, in the order of `Cause`."""
+    if one.visitors >= _VISITORS:
+        return "legitimate-surge"
+    signature = one.signature
+    if _LOGIN.search(signature.path or "") and signature.method == "POST":
+        return "login-bruteforce"
+    if _is_honest_client(one):
+        return "crawler"
+    number = len(one.addresses)
+    many = (number >= _MANY and one.each <= _FEW_EACH) or (number >= _SEVERAL and one.each <= _ONCE)
+    dear = _is_dear(load, one)
+    if many and not (dear and _is_search(one)):
+        return "distributed-flood"
+    if dear and one.requests / load.now_s <= _NUMEROUS:
+        return "expensive-requests"
+    return "distributed-flood" if many else "request-flood"
+
+
+def _is_search(one: Carried) -> bool:
+    return one.signature.query is not None and one.signature.query.partition("=")[0] + "=" in _SEARCH
+
+
+def _is_dear(load: Load, one: Carried) -> bool:
+    if _is_search(one):
+        return True
+    return load.measured and one.contrast.now_cost / max(1, one.requests) >= _DEAR * load.unit_s
+
+
+def _is_honest_client(one: Carried) -> bool:
+    agent, number = one.agents.most_common(1)[0]
+    if number < _ONE_CLIENT * one.requests or not honest_name(agent) or not _in_one_network(one.addresses):
+        return False
+    signature = one.signature
+    return not _is_forged(agent, signature, one)
+
+
+def _is_forged(agent: str, signature: Signature, one: Carried) -> bool:
+    """Whether a claim to be a known crawler is refuted, by what it asks for or by where it comes from."""
+    name = claimed_crawler(agent)
+    if name is None:
+        return False
+    first = next(iter(one.addresses), "")
+    refuted = in_published_range(name, first, one.first_ts) is False
+    return refuted or contradiction(agent, signature.method, signature.path or "", None) is not None
+
+
+def _in_one_network(addresses: Mapping[str, int]) -> bool:
+    """Whether nearly all requests come from one /24 or /48."""
+    if not addresses:
+        return False
+    first = ip_address(next(iter(addresses)))
+    network = ip_network((first, 24 if first.version == 4 else 48), strict=False)
+    inside = sum(number for address, number in addresses.items() if ip_address(address) in network)
+    return inside >= _ONE_CLIENT * sum(addresses.values())
+
+
+# -- what is said of it ------------------------------------------------------------------------------------------------
+
+
+def name_of(signature: Signature) -> Said:
+    """A class of requests in a few words: `POST /xmlrpc.php`, the agent named where nothing else tells."""
+    target = (signature.path or "") + (f"?{signature.query}" if signature.query else "")
+    words = " ".join(part for part in (signature.method, signature.vhost and f"{signature.vhost}:", target) if part)
+    agent = signature.user_agent or ""
+    name = claimed_crawler(agent) or honest_name(agent)
+    if words and name:
+        return say('{requests} as "{agent}"', requests=words, agent=name)
+    if target or not agent:
+        return say("{requests}", requests=words) if words else say("all requests")
+    return say('{requests} as "{agent}"', requests=words or "*", agent=name or agent)
+
+
+def _why(load: Load, one: Carried, cause: Cause) -> Said:
+    facts: dict[str, Value] = {
+        "requests": one.requests,
+        "addresses": len(one.addresses),
+        "span": load.now_s,
+        "share": one.contrast.share,
+        "lift": one.contrast.lift,
+    }
+    if cause == "legitimate-surge":
+        return say(
+            "{requests} requests in {span:span} by {addresses} addresses that fetch pages with their files, as "
+            "browsers do; {share:share} of the excess load, {lift:times} the usual",
+            **facts,
+        )
+    if cause == "crawler":
+        return say(
+            "{requests} requests in {span:span} by one client that says what it is; {share:share} of the excess load",
+            **facts,
+        )
+    if load.measured:
+        return say(
+            "{requests} requests in {span:span} by {addresses} addresses; {share:share} of the excess time of workers, "
+            "{lift:times} the usual rate",
+            **facts,
+        )
+    return say(
+        "{requests} requests in {span:span} by {addresses} addresses; {share:share} of the excess load (estimated: no "
+        "durations are logged), {lift:times} the usual rate",
+        **facts,
+    )
+
+
+def _against(load: Load, one: Carried, first_ts: float) -> Said | None:
+    if one.first_ts > first_ts + _LATE_S:
+        return say("it began {span:span} after the first symptom: rather an effect", span=one.first_ts - first_ts)
+    if not load.before_s:
+        return say("the logs hold nothing from before: what is usual here is not known")
+    if one.contrast.before:
+        return say(
+            "such requests came before, too: {before} in {span:span}", before=one.contrast.before, span=load.before_s
+        )
+    if not load.measured:
+        return say("what each request cost is an estimate: log durations (%D) to be sure")
+    return None
+
+
+# -- whom to ban, whom to spare ----------------------------------------------------------------------------------------
+
+
+def bans_of(
+    accused: Accused, profiles: Mapping[str, Profile], onset_ts: float
+) -> tuple[tuple[str, ...], tuple[Spared, ...]]:
+    """Every address of a class that may be banned, the most requests first; and whom to spare with the reason."""
+    ban: list[str] = []
+    spare: list[Spared] = []
+    agents = accused.carried.agents if accused.carried is not None else Counter[str]()
+    crawler = claimed_crawler(max(agents, key=agents.__getitem__, default=""))
+    for address, requests in ((actor.subject, actor.requests) for actor in accused.suspect.actors):
+        profile = profiles.get(address)
+        if crawler is not None and in_published_range(crawler, address, None):
+            why = say("a genuine {crawler}: its address is one that is published", crawler=crawler)
+            spare.append(Spared(address, why))
+        elif profile is not None and is_visitor(profile):
+            why = say("it behaves like a visitor: it fetched {assets} files of pages", assets=profile.assets)
+            spare.append(Spared(address, why))
+        elif profile is not None and requests <= _FEW and profile.first_ts < onset_ts - _LONG_BEFORE_S:
+            why = say("it came before the outage began, too, and sent but {requests} of these", requests=requests)
+            spare.append(Spared(address, why))
+        elif not ip_address(address).is_loopback:
+            ban.append(address)
+    return tuple(ban), tuple(spare)

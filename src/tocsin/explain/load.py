@@ -1,0 +1,244 @@
+"""What the requests of a span cost the server, in worker-seconds, and where the rise before an outage began. Pure."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Sequence
+from itertools import pairwise
+from typing import TypeVar
+
+from msgspec import Struct
+
+from tocsin.detect.contrast import Cell, Feature, features_of, likelihood, path_shapes
+from tocsin.explain.incident import Trouble
+from tocsin.explain.model import Accesses, Group
+
+LEADS_S = (0.0, 5.0, 10.0, 20.0, 30.0, 45.0, 60.0, 90.0, 120.0, 180.0, 300.0, 600.0, 1200.0, 1800.0)
+"""How long before the first symptom the rise may have begun: the likeliest of these is taken."""
+
+BEFORE_S = 3600.0
+"""How much of what went before the rise it is compared with, and of the same hour on each of DAYS days."""
+
+DAYS = 7
+_GUARD_S = 600.0
+"""Around other outages nothing is normal."""
+
+_NOW_S = 900.0
+"""Of a long outage, its first quarter of an hour: later come the retries."""
+
+_SHORTEST_S = 45.0
+_LEAST_BEFORE_S = 20.0
+
+ASSET = re.compile(
+    r"\.(?:css|js|mjs|png|jpe?g|gif|svg|ico|webp|avif|woff2?|ttf|eot|map|mp4|webm|mp3|pdf|zip|gz|txt|xml)$"
+)
+"""What a page's own files end in: served without a program behind."""
+
+PRIORS_S = {"asset": 0.005, "page": 0.3, "query": 0.4, "post": 0.6, "xmlrpc": 1.0}
+"""What a request costs where no log tells: estimates, and said to be."""
+
+
+class Load(Struct, frozen=True):
+    """The requests around one outage: those of now (`start` to `end`), those that it is compared with (`before`, in all
+    of `before_s` seconds), and both without addresses as `cells`. `rise` is how clearly now differs (a logarithm of
+    likelihoods; below 3 it does not). `measured`: durations are logged; else costs are PRIORS_S. `unit_s` is what a
+    page of this site costs.
+    """
+
+    start: float
+    end: float
+    groups: tuple[Group, ...]
+    before: tuple[Group, ...]
+    before_s: float
+    broken_before: int
+    cells: dict[Key, Cell]
+    rise: float
+    measured: bool
+    unit_s: float
+
+    @property
+    def now_s(self) -> float:
+        """The length of now."""
+        return self.end - self.start
+
+
+Key = tuple[str | None, str, str, str | None, str | None]
+"""A group without its address: method, path, query, vhost, agent."""
+
+
+class _Slice:
+    """The requests of a span and, of each value in them, how many and at what estimated cost."""
+
+    def __init__(self, accesses: Accesses, start: float, end: float) -> None:
+        self.start = max(start, accesses.start or start)
+        self.end = end
+        groups = accesses.groups(self.start, end) if end > self.start else []
+        self.groups = completed(groups)
+        self.broken = sum(group.requests for group in groups) - sum(group.requests for group in self.groups)
+        self.counts: Counter[Feature] = Counter()
+        self.costs: defaultdict[Feature, float] = defaultdict(float)
+        for key, number in keyed(self.groups).items():
+            cost = number * PRIORS_S[kind_of(*key[:3])]
+            for feature in (*features_of(*key), _ALL):
+                self.counts[feature] += number
+                self.costs[feature] += cost
+
+    @property
+    def seconds(self) -> float:
+        return max(0.0, self.end - self.start)
+
+
+_ALL: Feature = ("", "")
+
+
+def load_of(accesses: Accesses, trouble: Trouble, others: Sequence[Trouble] = ()) -> Load | None:
+    """The load around an outage; None where no access log covers its beginning."""
+    first = trouble.start
+    if accesses.start is None or accesses.end is None or not accesses.start <= first <= accesses.end + _GUARD_S:
+        return None
+    end = max(first + _SHORTEST_S, min(trouble.end, first + _NOW_S))
+    edges = [end, *(first - lead for lead in (*LEADS_S, BEFORE_S))]
+    slices = [_Slice(accesses, early, late) for late, early in pairwise(edges) if late > accesses.start]
+    elsewhere = [_Slice(accesses, *span) for span in _same_hour(accesses, first, (trouble, *others))]
+    cut, rise = _rise(slices, elsewhere)
+    now = [group for one in slices[:cut] for group in one.groups]
+    rest = slices[cut:] + elsewhere
+    before = [group for one in rest for group in one.groups]
+    before_s = sum(one.seconds for one in rest)
+    unit = _units(before, now, measured=accesses.has_durations)
+    cells = _cells(now, before, unit)
+    pages = [unit(key) for key in keyed(before or now) if kind_of(*key[:3]) == "page"]
+    unit_s = sorted(pages)[len(pages) // 2] if pages else PRIORS_S["page"]
+    start = slices[cut - 1].start
+    broken = sum(one.broken for one in rest)
+    return Load(start, end, tuple(now), tuple(before), before_s, broken, cells, rise, accesses.has_durations, unit_s)
+
+
+def _same_hour(accesses: Accesses, first: float, troubles: Sequence[Trouble]) -> list[tuple[float, float]]:
+    """The same hour on the days before and after, but for what lies near an outage."""
+    spans = []
+    for day in (*range(-DAYS, 0), *range(1, DAYS + 1)):
+        start = first + 86400.0 * day - BEFORE_S / 2
+        end = start + BEFORE_S
+        covered = (accesses.start or 0.0) <= start and end <= (accesses.end or 0.0)
+        if covered and not any(one.start - _GUARD_S < end and start < one.end + _GUARD_S for one in troubles):
+            spans.append((start, end))
+    return spans[-3:]
+
+
+def _rise(slices: list[_Slice], elsewhere: list[_Slice]) -> tuple[int, float]:
+    """How many of the slices are now, and how clearly those differ from the rest: the division that makes some value of
+    the requests, weighed by the cost that it carries, most unlike before.
+    """
+    best, cut = 0.0, 0
+    for i in range(1, len(slices)):
+        now, before = slices[:i], slices[i:] + elsewhere
+        now_s, before_s = (sum(one.seconds for one in part) for part in (now, before))
+        if before_s < _LEAST_BEFORE_S:
+            break
+        costs: Counter[Feature] = Counter()
+        for one in now:
+            costs.update(one.costs)
+        least = 0.05 * costs[_ALL]
+        for feature, cost in costs.items():
+            if cost >= least:
+                n, b = (sum(one.counts[feature] for one in part) for part in (now, before))
+                score = likelihood(n, now_s, b, before_s) * cost / costs[_ALL]
+                if score > best:
+                    best, cut = score, i
+    return (cut, best) if cut else (min(len(slices), 7), 0.0)
+
+
+def completed(groups: Iterable[Group]) -> list[Group]:
+    """Those that were requests: a connection that timed out (408), or never made sense (400), is none, nor is what
+    Apache sends to itself (`OPTIONS *`).
+    """
+    return [group for group in groups if group.method and group.status not in {400, 408} and group.path != "*"]
+
+
+def keyed(groups: Iterable[Group]) -> Counter[Key]:
+    """The requests by all but their address."""
+    found: Counter[Key] = Counter()
+    for group in groups:
+        found[key_of(group)] += group.requests
+    return found
+
+
+def key_of(group: Group) -> Key:
+    """A group without its address."""
+    return group.method, group.path, group.query, group.vhost, group.user_agent
+
+
+def _cells(now: list[Group], before: list[Group], unit: Callable[[Key], float]) -> dict[Key, Cell]:
+    counts_now, counts_before = keyed(now), keyed(before)
+    cells = {}
+    for key in counts_now | counts_before:
+        cost = unit(key)
+        now_n, before_n = counts_now[key], counts_before[key]
+        cells[key] = Cell(now_n * cost, before_n * cost, now_n, before_n, features_of(*key))
+    return cells
+
+
+_Sort = tuple[str | None, str, bool]
+_NEW_SHARE = 0.5
+"""Of what is estimated for its kind, so much is the least that a class of requests costs that never came before: while
+the database is down, everything is answered fast, and the dearest were killed and left no line.
+"""
+
+
+def _units(before: list[Group], now: list[Group], *, measured: bool) -> Callable[[Key], float]:
+    """What one request of a key costs, in worker-seconds. In an outage everything is slow, victims too: so a class
+    costs what it cost before; one that is new, what its kind cost before, or, where that is new too, what it costs now
+    divided by how much slower the others have become.
+    """
+    if not measured:
+        return lambda key: PRIORS_S[kind_of(*key[:3])]
+    was, is_now = _means(before, _sort), _means(now, _sort)
+    kinds_was, kinds_now = _means(before, _kind), _means(now, _kind)
+    slower = [kinds_now[kind] / was_s for kind, was_s in kinds_was.items() if kind in kinds_now and was_s > 0.01]
+    inflation = max((1.0, *slower))
+    scale = kinds_was.get("page", PRIORS_S["page"]) / PRIORS_S["page"]
+
+    def unit(key: Key) -> float:
+        sort, kind = _sort(key), _kind(key)
+        if sort in was:
+            return was[sort]
+        estimate = is_now.get(sort, 0.0) / inflation
+        if kind in kinds_was:
+            return max(estimate, kinds_was[kind])
+        return max(estimate, _NEW_SHARE * scale * PRIORS_S[kind])
+
+    return unit
+
+
+def _kind(key: Key) -> str:
+    return kind_of(*key[:3])
+
+
+def _sort(key: Key) -> _Sort:
+    return key[0], path_shapes(key[1])[-1], bool(key[2])
+
+
+_Name = TypeVar("_Name")
+
+
+def _means(groups: list[Group], name: Callable[[Key], _Name]) -> dict[_Name, float]:
+    sums: defaultdict[_Name, list[float]] = defaultdict(lambda: [0.0, 0.0])
+    for group in groups:
+        if group.busy_s is not None:
+            one = sums[name(key_of(group))]
+            one[0] += group.busy_s
+            one[1] += group.requests
+    return {sort: busy / number for sort, (busy, number) in sums.items()}
+
+
+def kind_of(method: str | None, path: str, query: str) -> str:
+    """What sort of work a request asks for: a key of PRIORS_S."""
+    if path.endswith("/xmlrpc.php"):
+        return "xmlrpc"
+    if method == "POST":
+        return "post"
+    if ASSET.search(path[-12:].lower()):
+        return "asset"
+    return "query" if query else "page"

@@ -1,0 +1,138 @@
+"""What to do: what is down now, the rule that stops it, and the limits that the machine can honour. Pure."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Sequence
+
+from tocsin.explain.accuse import Accused
+from tocsin.explain.capacity import Capacity
+from tocsin.explain.model import Cause, Fact, Remedy, Signature, say
+from tocsin.explain.suspects import Carried
+from tocsin.explain.symptoms import events, is_serving
+from tocsin.model import LimitReached, ServiceState
+
+_MARGIN = 0.9
+"""Of the workers that fit into memory, so many are advised: caches want room too."""
+
+_NEVER_LIMIT = 3
+
+
+def remedies_of(cause: Cause, top: Accused | None, facts: Sequence[Fact], capacity: Capacity) -> tuple[Remedy, ...]:
+    """The remedies, what is needed now first."""
+    return (*_restart(facts), *_against(cause, top), *_limits(cause, facts, capacity), *_record(cause))
+
+
+def _restart(facts: Sequence[Fact]) -> Iterator[Remedy]:
+    """Services whose last word is that they are down."""
+    last: dict[str, ServiceState] = {}
+    for _, event in events(facts, ServiceState):
+        if is_serving(event.service):
+            last[event.service] = event
+    for service, event in last.items():
+        if event.state in {"died", "failed", "refused", "stopped"}:
+            text = say("{service} was down when the logs end: start it", service=service)
+            yield Remedy(text, f"systemctl restart {service}", now=True)
+
+
+def _against(cause: Cause, top: Accused | None) -> Iterator[Remedy]:
+    if top is None:
+        return
+    if top.carried is not None and cause not in {"legitimate-surge", "unknown"}:
+        name, rule = rule_of(cause, top.carried)
+        if rule:
+            yield Remedy(say("this rule for Tocsin bans who sends such requests"), rule, rule=name)
+    if cause == "slow-connections":
+        apply = "RequestReadTimeout header=10-20,MinRate=500 body=10,MinRate=500"
+        yield Remedy(say("give clients less time to send a request (Apache: mod_reqtimeout)"), apply)
+    if cause == "local-job" and top.suspect.process:
+        apply = f"systemd-run --scope -p MemoryMax=25% -p CPUWeight=20 {top.suspect.process} ..."
+        yield Remedy(say("run the job with a limit of memory, and at another time"), apply)
+    if cause == "disk-full":
+        take = "du -xh / --max-depth=3 | sort -h | tail -20"
+        yield Remedy(say("make room: this shows what takes most"), take, now=True)
+    if cause == "crash":
+        text = say("take back what was changed last, or correct what the lines above name, then start it again")
+        yield Remedy(text, "", now=True)
+    if cause == "crawler":
+        yield Remedy(say("ask the crawler to go slower, in robots.txt"), "Crawl-delay: 10")
+    if cause == "expensive-requests":
+        yield Remedy(say("cache the answer, or index what it searches; until then limit how often it may be asked for"))
+    if cause == "legitimate-surge":
+        yield Remedy(say("nobody is to be banned: let a page cache answer visitors who are not logged in"))
+
+
+def rule_of(cause: Cause, one: Carried) -> tuple[str, str]:
+    """The id and the text of a rule in Tocsin's language that stops a class; both empty where no such rule can."""
+    where = _where(one.signature)
+    if not where:
+        return "", ""
+    name = f"explained-{_slug(one.signature)}"
+    each = max(1, min(_NEVER_LIMIT, round(one.each / 2)))
+    lines = [
+        f"[{name}]",
+        f"title  = {_toml(str(cause))}",
+        'on     = "http-request"',
+        f"where  = {{ {where} }}",
+        'by     = "address"',
+        f"limit  = {each}",
+        'within = "10m"',
+        'ban    = "1d"',
+    ]
+    return name, "\n".join(lines) + "\n"
+
+
+def _where(signature: Signature) -> str:
+    parts = []
+    if signature.method:
+        parts.append(f"method = {_toml(signature.method)}")
+    if signature.path:
+        if "*" in signature.path:
+            parts.append(f"path = {{ prefix = {_toml(signature.path.partition('*')[0])} }}")
+        else:
+            parts.append(f"path = {_toml(signature.path)}")
+    if signature.query:
+        parts.append(f"query = {{ contains = {_toml(signature.query)} }}")
+    if signature.user_agent:
+        parts.append(f"user_agent = {{ contains = {_toml(signature.user_agent)} }}")
+    if signature.vhost:
+        parts.append(f"vhost = {_toml(signature.vhost)}")
+    return ", ".join(parts)
+
+
+def _toml(text: str) -> str:
+    return json.dumps(text)  # JSON's strings are TOML's basic strings
+
+
+def _slug(signature: Signature) -> str:
+    words = re.findall(r"[a-z0-9]+", (signature.path or signature.user_agent or "requests").lower())
+    return "-".join(words[:4])[:40] or "requests"
+
+
+def _limits(cause: Cause, facts: Sequence[Fact], capacity: Capacity) -> Iterator[Remedy]:
+    fitting = capacity.fitting
+    if fitting is None or not capacity.workers:
+        return
+    advised = max(1, int(fitting * _MARGIN))
+    reached = next((event.limit for _, event in events(facts, LimitReached) if not event.near), "")
+    name = reached or ("pm.max_children" if capacity.worker.startswith("php") else "MaxRequestWorkers")
+    if cause not in {"disk-full", "crash", "local-job"} and (
+        capacity.workers >= advised or (capacity.allowed or 0) > advised
+    ):
+        text = say(
+            "cap the workers at what the memory holds: {fitting} of {size:size} each fit beside the rest",
+            fitting=fitting,
+            size=capacity.worker_bytes,
+        )
+        apply = f"{name} = {advised}" if name.startswith("pm.") else f"{name} {advised}"
+        yield Remedy(text, apply)
+
+
+def _record(cause: Cause) -> Iterator[Remedy]:
+    if cause == "unknown":
+        text = say(
+            "to know next time: keep the access logs, and take a snapshot of processes and connections each minute"
+        )
+        snapshot = "(date; ps aux --sort=-rss | head -40; free; ss -tn) >> /var/log/snapshot.log"
+        yield Remedy(text, f"* * * * * root {snapshot}")

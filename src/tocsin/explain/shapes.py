@@ -1,0 +1,154 @@
+"""Which access formats DuckDB may take apart, and how: only lines whose one reading needs no more than splitting.
+
+A line qualifies where it holds no backslash, exactly the format's own quotes, and between them words of strict shapes;
+the others are given to the format itself. Then whatever DuckDB reads is what the format's own regex would have read.
+"""
+
+from __future__ import annotations
+
+import re
+
+from msgspec import Struct
+
+from tocsin.formats import Format, apache
+from tocsin.formats.access import COMBINED, VHOST_COMBINED
+
+FOREIGN = (b"\r", b"\0", b"\x01")
+"""Bytes that DuckDB's reader of lines takes for something else than a character."""
+
+_UTF8_BOM = b"\xef\xbb\xbf"
+_MASKED = b"?\n"
+
+NUMBER_SQL = r"^(?:[A-Za-z_]{1,32}[=:])?([0-9]{1,15}(?:\.[0-9]{1,9})?)$"
+_NUMBER = re.compile(rb"(?:[A-Za-z_]{1,32}[=:])?([0-9]{1,15}(?:\.[0-9]{1,9})?)").fullmatch
+
+
+_STAMP = r"[0-9]{2}/[A-Z][a-z]{2}/[0-9]{4}:([01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9] [+-][0-9]{4}"
+
+
+class Shape(Struct, frozen=True):
+    """How a line of a format falls apart at its quotes: `quoted` fields after the request, `more` behind the last."""
+
+    vhost: bool
+    quoted: int
+    more: bool
+
+    @property
+    def parts(self) -> int:
+        """How many pieces the quotes cut a line into."""
+        return 3 + 2 * self.quoted
+
+    def fits_sql(self) -> str:
+        """Whether a line (`l`, its pieces `p`) may be taken apart by splitting."""
+        p = self.parts
+        tests = [f"len(p) = {p}", "not contains(l, '\\')"]
+        tests += [f"p[{number}] = ' '" for number in range(5, p - 1, 2)]
+        if self.more:
+            tests.append(f"starts_with(p[{p}], ' ')")
+        elif self.quoted:
+            tests.append(f"p[{p}] = ''")
+        blank = " " if self.quoted else ""
+        vhost = r"[^ \t]+ " if self.vhost else ""
+        tests.append(f"regexp_full_match(p[3], ' [0-9]{{3}} ([0-9]{{1,18}}|-){blank}')")
+        tests.append(rf"regexp_full_match(p[1], '{vhost}[^ \t]+ - [^ \t]* \[{_STAMP}\] ')")
+        return " and ".join(tests)
+
+    def took_sql(self, word: int) -> str:
+        """The number in one of the words behind the last quote (1: the first, -1: the last)."""
+        if not self.more or not word:
+            return "null::double"
+        tail = f"p[{self.parts}][2:]"
+        return f"try_cast(regexp_extract(split_part({tail}, ' ', {word}), '{NUMBER_SQL}', 1) as double)"
+
+
+def took_of(line: bytes, word: int) -> float | None:
+    """The same for a line that was not split."""
+    words = line[line.rfind(b'"') + 2 :].split(b" ")
+    number = _NUMBER(words[0 if word == 1 else -1])
+    return float(number[1]) if number else None
+
+
+_SHAPES = {
+    "combined": Shape(vhost=False, quoted=2, more=False),
+    "common": Shape(vhost=False, quoted=0, more=False),
+    "vhost_combined": Shape(vhost=True, quoted=2, more=False),
+    "main": Shape(vhost=False, quoted=3, more=False),
+    "combined and more": Shape(vhost=False, quoted=2, more=True),
+    "vhost_combined and more": Shape(vhost=True, quoted=2, more=True),
+}
+_EXTENDED = re.compile(r"(vhost_)?combined and ([1-4]) in quotes( and more)?").fullmatch
+
+
+def shape_of(name: str) -> Shape | None:
+    """The shape of a format by its name; None where DuckDB cannot take its lines apart."""
+    extended = _EXTENDED(name)
+    if extended:
+        return Shape(vhost=bool(extended[1]), quoted=2 + int(extended[2]), more=bool(extended[3]))
+    return _SHAPES.get(name)
+
+
+def extended_formats(quotes: int) -> list[Format]:
+    """Combined formats with fields in quotes appended, such as lines with so many quotes may have."""
+    count = quotes // 2 - 3
+    if not 1 <= count <= 4 or quotes % 2:
+        return []
+    appended = "".join(f' "%{{quoted{number}}}n"' for number in range(count))
+    return [
+        apache(base + appended + tail, name=f"{name} and {count} in quotes{' and more' if tail else ''}")
+        for name, base in (("vhost_combined", VHOST_COMBINED), ("combined", COMBINED))
+        for tail in ("", " %{more}n")
+    ]
+
+
+def masked(data: bytes, *, empty: bool = False) -> bytes:
+    """Whole lines with those replaced that DuckDB's reader would not read as lines of text; as many as before.
+
+    Of the empty ones, which it leaves out, all where asked (looking for them costs as much as all the rest), else the
+    first.
+    """
+    bad = [begin for byte in FOREIGN if byte in data for begin in _begins_of(data, byte)]
+    if empty:
+        bad += _begins_of(data, b"\n\n", 1)
+    if data[:1] == b"\n" or data[:3] == _UTF8_BOM:
+        bad.append(0)
+    if not data.isascii():
+        bad += _not_utf8(data)
+    if not bad:
+        return data
+    pieces: list[bytes] = []
+    at = 0
+    for begin in sorted(set(bad)):
+        pieces += (data[at:begin], _MASKED)
+        at = data.index(b"\n", begin) + 1
+    return b"".join((*pieces, data[at:]))
+
+
+def _begins_of(data: bytes, wanted: bytes, ahead: int = 0) -> list[int]:
+    """Where the lines begin that hold something (or, `ahead`, so many bytes behind its place)."""
+    begins: list[int] = []
+    at = data.find(wanted)
+    while at >= 0:
+        begins.append(at + ahead if ahead else data.rfind(b"\n", 0, at) + 1)
+        at = data.find(wanted, at + 1 if ahead else data.index(b"\n", at))
+    return begins
+
+
+def _not_utf8(data: bytes) -> list[int]:
+    """Where the lines begin that are no UTF-8."""
+    try:
+        data.decode()
+    except UnicodeDecodeError as error:
+        return _each_not_utf8(data, data.rfind(b"\n", 0, error.start) + 1)
+    return []
+
+
+def _each_not_utf8(data: bytes, at: int) -> list[int]:
+    begins: list[int] = []
+    while at < len(data):
+        end = data.index(b"\n", at)
+        try:
+            data[at:end].decode()
+        except UnicodeDecodeError:
+            begins.append(at)
+        at = end + 1
+    return begins

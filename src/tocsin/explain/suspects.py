@@ -1,0 +1,111 @@
+"""Requests that may have brought the server down: classes that carry the excess, and who sent them. Pure."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+
+from msgspec import Struct
+
+from tocsin.detect.contrast import Contrast, Description, Feature, contrasts, holds, narrowed
+from tocsin.explain.load import Key, Load, key_of
+from tocsin.explain.model import Group, Profile, Signature
+
+_SAME = 0.5
+"""Descriptions that share more than this of their kinds of requests say the same."""
+
+
+class Carried(Struct, frozen=True):
+    """A class of requests in an outage, with what is needed to judge it.
+
+    `addresses` maps each to its requests of the class; `visitors` is the share of them by addresses that behave like
+    browsers; `first_ts` when the first of them began.
+    """
+
+    contrast: Contrast
+    signature: Signature
+    groups: tuple[Group, ...]
+    addresses: dict[str, int]
+    agents: Counter[str]
+    requests: int
+    visitors: float
+    first_ts: float
+
+    @property
+    def each(self) -> float:
+        """Requests of an address, on average."""
+        return self.requests / max(1, len(self.addresses))
+
+
+def carried(load: Load, profiles: Mapping[str, Profile], limit: int = 4) -> list[Carried]:
+    """The classes that carry an outage's excess, the likeliest first, none that says what a better one says."""
+    cells = list(load.cells.values())
+    found: list[Carried] = []
+    taken: list[set[Key]] = []
+    for contrast in contrasts(cells, load.now_s, load.before_s, limit=40):
+        description = narrowed(contrast.features, cells, _Useful(load, contrast))
+        keys = {key for key, cell in load.cells.items() if cell.now and holds(description, cell)}
+        if keys and not any(len(keys & other) > _SAME * min(len(keys), len(other)) for other in taken):
+            taken.append(keys)
+            found.append(_carried(load, contrast, description, keys, profiles))
+            if len(found) == limit:
+                break
+    return found
+
+
+class _Useful:
+    """Whether a value narrows a description: it is rare in what went before."""
+
+    def __init__(self, load: Load, contrast: Contrast) -> None:
+        self._ratio = load.now_s / load.before_s if load.before_s else 0.0
+        self._now: Counter[Feature] = Counter()
+        self._before: Counter[Feature] = Counter()
+        self._described = bool(contrast.features)
+        for cell in load.cells.values():
+            for feature in cell.features:
+                if feature[0] in {"user_agent", "vhost"}:
+                    self._now[feature] += cell.now
+                    self._before[feature] += cell.before
+        self._vhosts = sum(1 for feature in self._now | self._before if feature[0] == "vhost")
+
+    def __call__(self, feature: Feature) -> bool:
+        if feature[0] == "vhost":
+            return self._vhosts > 1
+        if feature[0] == "user_agent":
+            return self._ratio * self._before[feature] <= 0.05 * self._now[feature]
+        return self._described
+
+
+def _carried(
+    load: Load, contrast: Contrast, description: Description, keys: set[Key], profiles: Mapping[str, Profile]
+) -> Carried:
+    groups = tuple(group for group in load.groups if key_of(group) in keys)
+    addresses: Counter[str] = Counter()
+    agents: Counter[str] = Counter()
+    for group in groups:
+        agents[group.user_agent or ""] += group.requests
+        addresses[group.source_ip or ""] += group.requests
+    requests = sum(group.requests for group in groups)
+    visiting = sum(
+        number
+        for address, number in addresses.items()
+        if (profile := profiles.get(address)) is not None and is_visitor(profile)
+    )
+    del addresses[""]
+    return Carried(
+        contrast,
+        Signature(**dict(description)),
+        groups,
+        dict(addresses.most_common()),
+        agents,
+        requests,
+        visiting / max(1, requests),
+        min(group.first_ts for group in groups),
+    )
+
+
+def is_visitor(profile: Profile) -> bool:
+    """Whether an address behaves like a person with a browser: it fetches what pages are made of, or follows links."""
+    return (profile.assets >= 2 and profile.assets >= 0.2 * profile.pages) or (
+        profile.referred >= 2 and profile.pages >= 2
+    )

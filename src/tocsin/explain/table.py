@@ -1,0 +1,97 @@
+"""The table of all requests in DuckDB: its schema, how texts get their numbers, and what happens where memory ends."""
+
+# ruff: noqa: S608  statements are made of names of ours alone; values are parameters
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import duckdb
+
+from tocsin.sources.notice import SourceError
+
+MEMORY_MB = 600
+_TOO_MUCH = (
+    f"they need more than the {MEMORY_MB} MB of memory that are theirs, and there is no room for temporary files;"
+    " name fewer logs, or let TMPDIR name a folder with room"
+)
+
+_SETTINGS: dict[str, str | bool | int | float | list[str]] = {
+    "memory_limit": f"{MEMORY_MB}MB",
+    "threads": str(max(1, min(4, os.cpu_count() or 1))),
+    "temp_directory": "",
+    "autoinstall_known_extensions": "false",
+    "autoload_known_extensions": "false",
+}
+_ASSET = r"\.(?:css|js|mjs|map|png|jpe?g|gif|webp|avif|svg|ico|bmp|woff2?|ttf|otf|eot|mp[34]|m4[av]|webm|og[gv]|wav)$"
+_SCHEMA = f"""
+attach ':memory:' as logs (compress);
+use logs;
+create table addresses(id integer, text varchar);
+create table vhosts(id integer, text varchar);
+create table agents(id integer, text varchar);
+create table referers(id integer, text varchar);
+create table requests(id integer, method varchar, path varchar, query varchar, protocol varchar, asset boolean);
+create table hits(line ubigint, source usmallint, ts double, took double, status bigint, body_bytes bigint,
+    address integer, vhost integer, request integer, agent integer, referer integer);
+create temp table days(day varchar, zone varchar, base double, shift integer);
+create view seen as
+    select h.line, h.source, h.ts, h.took, h.status, h.body_bytes, a.text as source_ip, v.text as vhost, r.method,
+        r.path, r.query, r.protocol, r.asset, u.text as user_agent, f.text as referer
+    from hits h left join addresses a on a.id = h.address left join vhosts v on v.id = h.vhost
+        left join requests r on r.id = h.request left join agents u on u.id = h.agent
+        left join referers f on f.id = h.referer;
+create macro host_of(referer) as case when referer not in ('', '-') then
+    lower(split_part(split_part(split_part(
+        case when contains(referer, '://') then split_part(referer, '://', 2) else referer end,
+        '/', 1), '?', 1), '#', 1)) end;
+create macro is_asset(path) as regexp_matches(path, '{_ASSET}', 'i');
+"""
+PARTS = "method, path, query, protocol"
+"""The columns that a request line consists of."""
+
+
+class Table:
+    """A connection with the empty tables, and statements on it."""
+
+    def __init__(self) -> None:
+        self.connection = duckdb.connect(config=_SETTINGS)
+        self.connection.execute(_SCHEMA)
+        self._spill: TemporaryDirectory[str] | None = None
+
+    def learn(self, table: str, texts: str, columns: str = "text") -> None:
+        """Give a number to each text that has none yet; those asked for stand in `known_TABLE` then, with theirs.
+
+        `texts` selects them. Only they are held in memory as a whole, never the table, which may have millions.
+        """
+        run = self.run
+        same = " and ".join(f"d.{name} is not distinct from t.{name}" for name in columns.split(", "))
+        begin = run(f"select count(*) from {table}")[0][0]
+        given = " where text is not null" if columns == "text" else ""
+        run(f"create or replace temp table wanted as select distinct {columns} from ({texts}){given}")
+        run(f"""create or replace temp table known_{table} as
+            select id, {columns} from {table} t where exists (select 1 from wanted d where {same})""")
+        run(f"""insert into known_{table} select {begin} + row_number() over (), {columns}
+            from wanted d where not exists (select 1 from known_{table} t where {same})""")
+        asset = ", is_asset(path)" if table == "requests" else ""
+        run(f"insert into {table} select id, {columns}{asset} from known_{table} where id > {begin}")
+
+    def run(self, sql: str, values: Sequence[object] = ()) -> list[tuple[Any, ...]]:
+        """A statement; where memory does not suffice for it, once more with a disk to help. SourceError where neither
+        does.
+        """
+        try:
+            return self.connection.execute(sql, list(values)).fetchall()
+        except duckdb.OutOfMemoryException as error:
+            if self._spill is not None:
+                raise SourceError("access logs", "no-input", _TOO_MUCH) from error
+        try:
+            self._spill = TemporaryDirectory(prefix="tocsin-", ignore_cleanup_errors=True)
+            quoted = self._spill.name.replace("'", "''")
+            self.connection.execute(f"set temp_directory = '{quoted}'")
+            return self.connection.execute(sql, list(values)).fetchall()
+        except (duckdb.OutOfMemoryException, duckdb.IOException, OSError) as error:
+            raise SourceError("access logs", "no-input", _TOO_MUCH) from error

@@ -1,0 +1,204 @@
+"""The verdict on one outage: which of the suspects it was, how sure that is, and what stands against it. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import get_args
+
+from msgspec import Struct
+
+from tocsin.explain.accuse import Accused, accused_requests, bans_of
+from tocsin.explain.capacity import Capacity, capacity_of
+from tocsin.explain.chain import chain_of
+from tocsin.explain.culprits import culprits_of
+from tocsin.explain.incident import Trouble
+from tocsin.explain.load import Load, load_of
+from tocsin.explain.model import Cause, Dossier, Fact, Incident, Profile, Said, Signature, Spared, Value, say
+from tocsin.explain.remedies import remedies_of
+from tocsin.explain.suspects import carried
+from tocsin.explain.symptoms import events
+from tocsin.explain.timeline import timeline_of
+from tocsin.model import ProcessKilled
+
+AROUND_S = 3600.0
+"""Facts of so long before an outage may belong to it."""
+
+LEAST_SCORE = 0.3
+"""Below this nobody is accused."""
+
+_BANNABLE = frozenset(
+    ("slow-connections", "login-bruteforce", "crawler", "distributed-flood", "request-flood", "expensive-requests")
+)
+_SUSPECTS = 5
+_WORTH_NAMING = 0.25
+"""Suspects far weaker than the first only confuse."""
+
+_AFTER_S = 600.0
+"""How long after its last symptom who still sends the class belongs to it."""
+
+
+class Case(Struct, frozen=True):
+    """All that is known of one outage."""
+
+    trouble: Trouble
+    facts: tuple[Fact, ...]
+    load: Load | None
+    capacity: Capacity
+    profiles: dict[str, Profile]
+    accused: tuple[Accused, ...]
+
+
+def case_of(dossier: Dossier, trouble: Trouble, troubles: Sequence[Trouble]) -> Case:
+    """The evidence of one outage, and whom it speaks against."""
+    facts = tuple(one for one in dossier.facts if trouble.start - AROUND_S <= one.ts <= trouble.end + AROUND_S / 6)
+    capacity = capacity_of(facts)
+    load = load_of(dossier.accesses, trouble, [other for other in troubles if other is not trouble])
+    accused: list[Accused] = list(culprits_of(trouble, facts, dossier.accesses, load, capacity))
+    profiles: dict[str, Profile] = {}
+    if load is not None:
+        begin, end = load.start, trouble.end + _AFTER_S
+        present = [one.source_ip for one in dossier.accesses.profiles(begin, end)]
+        profiles = {one.source_ip: one for one in dossier.accesses.profiles_of(present)}
+        accused += accused_requests(dossier.accesses, load, carried(load, profiles), trouble.start, end)
+    accused.sort(
+        key=lambda one: (-round(one.score, 2), _ORDER.index(one.suspect.cause))
+    )  # of equals, the first that fits
+    return Case(trouble, facts, load, capacity, profiles, tuple(accused))
+
+
+_ORDER: tuple[str, ...] = get_args(Cause)
+
+
+def judge(dossier: Dossier, case: Case, habit: Sequence[Trouble] = ()) -> Incident:
+    """The incident that a case amounts to."""
+    trouble, accused = case.trouble, _different(case.accused)
+    top = accused[0] if accused and accused[0].score >= LEAST_SCORE else None
+    cause: Cause = top.suspect.cause if top is not None else "unknown"
+    ban: tuple[str, ...] = ()
+    spare: tuple[Spared, ...] = ()
+    deny: tuple[Signature, ...] = ()
+    if top is not None and cause in _BANNABLE:
+        ban, spare = _bans(top, case)
+        if top.suspect.signature is not None:
+            deny = (top.suspect.signature,)
+    onset = trouble.start
+    if top is not None and top.carried is not None and case.load is not None:
+        onset = min(onset, max(top.carried.first_ts, case.load.start))
+    return Incident(
+        trouble.start,
+        trouble.end,
+        onset,
+        cause,
+        _confidence(accused, top),
+        _summary(case, top, cause),
+        chain_of(trouble, case.facts, top, dossier.accesses, case.capacity),
+        tuple(one.suspect for one in accused[:_SUSPECTS] if one.score >= _WORTH_NAMING * accused[0].score),
+        ban,
+        deny,
+        spare,
+        remedies_of(cause, top, case.facts, case.capacity),
+        _notes(case, cause),
+        tuple(one.start for one in habit),
+        timeline_of(trouble, dossier.accesses, case.load, top, case.capacity),
+    )
+
+
+def _different(accused: Sequence[Accused]) -> list[Accused]:
+    """Without those that say the same of the same."""
+    found: dict[tuple[object, ...], Accused] = {}
+    for one in accused:
+        found.setdefault((one.suspect.cause, one.suspect.signature, one.suspect.process), one)
+    return list(found.values())
+
+
+def _confidence(accused: Sequence[Accused], top: Accused | None) -> float:
+    """The strength of the evidence, less what speaks as strongly for another cause."""
+    if top is None:
+        return 0.5
+    rival = max((one.score for one in accused if one.suspect.cause != top.suspect.cause), default=0.0)
+    return round(top.score * (1 - 0.3 * min(1.0, rival / top.score)), 2)
+
+
+def _bans(top: Accused, case: Case) -> tuple[tuple[str, ...], tuple[Spared, ...]]:
+    if top.suspect.signature is not None:
+        onset_ts = case.load.start if case.load is not None else case.trouble.start
+        return bans_of(top, case.profiles, onset_ts)
+    return tuple(actor.subject for actor in top.suspect.actors), ()
+
+
+# -- what is said ------------------------------------------------------------------------------------------------------
+
+
+def _summary(case: Case, top: Accused | None, cause: Cause) -> Said:
+    fell = _fell(case)
+    if top is None:
+        return say("{fell}. What brought it there is not proven.", fell=fell)
+    return say("{fell}. {why}", fell=fell, why=_because(top, cause))
+
+
+def _fell(case: Case) -> Said:
+    trouble = case.trouble
+    killed = [event for _, event in events(case.facts, ProcessKilled) if event.by != "signal"]
+    heaviest = max(trouble.symptoms, key=lambda one: (one.weight, -one.ts))
+    if killed:
+        names = ", ".join(sorted({event.process for event in killed}))
+        ts = next(one.ts for one in trouble.symptoms if one.kind == "killed")
+        if len(killed) == 1:
+            return say("On {ts:time} memory ran out, and the kernel killed {names}", ts=ts, names=names)
+        return say(
+            "On {ts:time} memory ran out, and the kernel killed {names}, {number} processes in all",
+            ts=ts,
+            names=names,
+            number=len(killed),
+        )
+    return say("On {ts:time}: {what}", ts=heaviest.ts, what=heaviest.text)
+
+
+def _because(top: Accused, cause: Cause) -> Said:
+    suspect = top.suspect
+    number = len(suspect.actors)
+    facts: dict[str, Value] = {"name": suspect.name, "why": suspect.why, "number": number, "requests": suspect.requests}
+    match cause:
+        case "disk-full":
+            return say("The cause: the disk was full ({why}).", **facts)
+        case "local-job":
+            return say("The cause is no attack but a job on the machine itself, {name}: {why}.", **facts)
+        case "crash":
+            return say("The cause is no attack: {name} failed by itself; {why}.", **facts)
+        case "slow-connections":
+            return say("The cause: {why}, from {number} addresses.", **facts)
+        case "login-bruteforce":
+            return say(
+                "The cause: passwords were guessed at {name}, {requests} times from {number} addresses.", **facts
+            )
+        case "crawler":
+            return say("The cause: a crawler fetched more than the site bears: {name}, {requests} requests.", **facts)
+        case "distributed-flood":
+            return say("The cause: {requests} requests {name} from {number} addresses, few from each.", **facts)
+        case "request-flood":
+            return say("The cause: {requests} requests {name} from {number} addresses.", **facts)
+        case "expensive-requests":
+            return say("The cause: requests that cost too much, {name}, {requests} of them.", **facts)
+        case "legitimate-surge":
+            return say("The cause is no attack: more visitors came than the machine holds ({why}).", **facts)
+        case _:
+            return say("The cause: {why}.", **facts)
+
+
+def _notes(case: Case, cause: Cause) -> tuple[Said, ...]:
+    notes = []
+    if case.load is None:
+        notes.append(say("no access log covers the time of this outage: nobody can be convicted of it by requests"))
+    elif not case.load.measured:
+        notes.append(say("no durations are logged: the cost of requests is estimated from their kind"))
+    fitting = case.capacity.fitting
+    if fitting is not None and (case.capacity.workers or 0) > fitting and cause != "local-job":
+        notes.append(
+            say(
+                "{fitting} workers of {size:size} would have fitted into memory; {workers} ran",
+                fitting=fitting,
+                size=case.capacity.worker_bytes,
+                workers=case.capacity.workers,
+            )
+        )
+    return tuple(notes)

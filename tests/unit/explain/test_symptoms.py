@@ -1,0 +1,81 @@
+"""What counts as an outage, and what is everyday noise."""
+
+from __future__ import annotations
+
+import pytest
+from explain_made import START_TS, dossier, fact, request, visits
+
+from tocsin.explain.incident import troubles_of
+from tocsin.explain.symptoms import symptoms_of
+from tocsin.model import AppError, HttpRequest, LimitReached, ProcessKilled, ServerEvent, ServiceState, StorageError
+
+OUTAGES: list[ServerEvent] = [
+    ProcessKilled(0.0, "apache2", 1, "oom"),
+    ProcessKilled(0.0, "backup", 1, "cgroup-oom"),
+    LimitReached(0.0, "apache2", "MaxRequestWorkers"),
+    LimitReached(0.0, "php-fpm", "pm.max_children", 5),
+    StorageError(0.0, "mysql", "full"),
+    ServiceState(0.0, "mysql", "failed"),
+]
+NOISE: list[ServerEvent] = [
+    LimitReached(0.0, "php-fpm", "pm.max_children", 12, near=True),
+    LimitReached(0.0, "kernel", "listen queue"),
+    ServiceState(0.0, "mysql", "stopped"),
+    ServiceState(0.0, "mysql", "started"),
+    ServiceState(0.0, "motd-news", "died"),
+    ServiceState(0.0, "nginx", "refused"),
+    ProcessKilled(0.0, "apache2", 1, "signal", "SEGV"),
+    AppError(0.0, "apache2", "error", symptom="fatal"),
+    AppError(0.0, "apache2", "error", symptom="denied"),
+]
+
+
+@pytest.mark.parametrize("event", OUTAGES, ids=repr)
+def test_one_line_that_says_it_all(event: ServerEvent) -> None:
+    assert len(troubles_of(symptoms_of(dossier(visits(0, 300), [fact(100, event)])))) == 1
+
+
+@pytest.mark.parametrize("event", NOISE, ids=repr)
+def test_one_line_that_says_little(event: ServerEvent) -> None:
+    assert not troubles_of(symptoms_of(dossier(visits(0, 300), [fact(100, event)])))
+
+
+def test_many_lines_that_say_little_make_an_outage() -> None:
+    errors = [fact(100 + i, AppError(0.0, "apache2", "error", symptom="database-down")) for i in range(5)]
+    assert len(troubles_of(symptoms_of(dossier(visits(0, 300), errors)))) == 1
+
+
+def test_what_is_far_apart_in_time_is_two_outages() -> None:
+    kills = [fact(ts, ProcessKilled(0.0, "mariadbd", 1, "oom")) for ts in (100, 160, 5000)]
+    troubles = troubles_of(symptoms_of(dossier([], kills)))
+    assert [(one.start - START_TS, one.end - START_TS) for one in troubles] == [(100, 160), (5000, 5000)]
+
+
+def failing(ts: float, i: int) -> HttpRequest:
+    return request(ts, f"198.51.100.{i}", "/", status=500)
+
+
+def test_failing_requests_are_an_outage_and_a_few_are_not() -> None:
+    few = [failing(60 + i, i) for i in range(4)]
+    many = [failing(60 + i / 4, i % 250) for i in range(200)]
+    assert not troubles_of(symptoms_of(dossier([*visits(0, 300), *few])))
+    (trouble,) = troubles_of(symptoms_of(dossier([*visits(0, 300), *many])))
+    assert trouble.of("failed")
+
+
+def test_silence_where_requests_never_ceased_says_something_and_at_night_it_does_not() -> None:
+    busy = [*visits(0, 3600, 1.0), *visits(4500, 8000, 1.0)]
+    assert [one.kind for one in symptoms_of(dossier(busy))] == ["silence"]
+    seldom = [*visits(0, 3600, 100.0), *visits(4500, 8000, 100.0)]
+    assert not symptoms_of(dossier(seldom))
+
+
+def test_an_operator_who_stops_the_server_causes_no_silence() -> None:
+    busy = [*visits(0, 3600, 1.0), *visits(4500, 8000, 1.0)]
+    stopped = [fact(3605, ServiceState(0.0, "apache2", "stopping"))]
+    assert not [one for one in symptoms_of(dossier(busy, stopped)) if one.kind == "silence"]
+
+
+def test_a_server_that_was_stopped_and_does_not_come_back() -> None:
+    facts = [fact(100, ServiceState(0.0, "nginx", "stopped")), fact(102, ServiceState(0.0, "nginx", "refused"))]
+    assert len(troubles_of(symptoms_of(dossier(visits(0, 100), facts)))) == 1
