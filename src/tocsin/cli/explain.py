@@ -35,6 +35,11 @@ def explain(
     lang: Annotated[
         str | None, typer.Option("--lang", metavar="en|fr", help="Language. Default: that of the locale.")
     ] = None,
+    apply: Annotated[
+        bool, typer.Option("--apply", help="Give the rule that is proposed to the running guard, after asking.")
+    ] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="With --apply: do not ask.")] = False,
+    config: options.ConfigFile = None,
     now: options.Now = None,
     tz: options.Zone = None,
     as_json: options.Json = False,
@@ -42,7 +47,8 @@ def explain(
     """Explain why the server went down.
 
     Reads every log that it is given, finds the outages by itself, and says what caused each, how sure that is, which
-    lines prove it, what speaks against it, and what to do. Says so where the evidence does not reach. Changes nothing.
+    lines prove it, what speaks against it, and what to do. Says so where the evidence does not reach. Changes nothing,
+    unless --apply is given.
 
     \b
     Examples:  sudo tocsin explain
@@ -51,4 +57,14 @@ def explain(
     """
     from tocsin.cli.explaining import run  # noqa: PLC0415  `--help` needs no engine
 
-    run(paths=paths or (), html=html, lang=lang, now=now, tz=tz, as_json=as_json)
+    run(
+        paths=paths or (),
+        html=html,
+        lang=lang,
+        now=now,
+        tz=tz,
+        as_json=as_json,
+        apply=apply or yes,
+        yes=yes,
+        config=config,
+    )

@@ -30,9 +30,13 @@ def run(
     now: float | None = None,
     tz: str | None = None,
     as_json: bool = False,
+    apply: bool = False,
+    yes: bool = False,
+    config: Path | None = None,
 ) -> None:
     """Explain and print. Failure where nothing can be read, or the page cannot be written."""
-    from tocsin.explain.explain import explain  # noqa: PLC0415  here alone
+    from tocsin.explain.effect import with_effects  # noqa: PLC0415  here alone
+    from tocsin.explain.explain import explain  # noqa: PLC0415  as above
     from tocsin.explain.words import Language  # noqa: PLC0415  as above
 
     code = _language_code(lang)
@@ -43,7 +47,7 @@ def run(
     out = Output(as_json=as_json)
     dossier = _gathered(paths, now, zone if tz else None)
     _require_something(dossier, paths)
-    report = explain(dossier)
+    report = with_effects(explain(dossier), now, zone)
     language = Language(code, zone if tz else _zone_shown(dossier, zone))
     if as_json:
         from tocsin.explain.document import document  # noqa: PLC0415  here alone
@@ -54,6 +58,10 @@ def run(
         _print(out, report, language)
     if html is not None:
         _write_page(out, html, report, language)
+    if apply:
+        from tocsin.cli.applying import apply_rules  # noqa: PLC0415  here alone
+
+        apply_rules(out, report, setup.configuration(config), yes=yes)
 
 
 def _language_code(lang: str | None) -> Code:

@@ -272,6 +272,8 @@ REMEDIES = """
   et arrête {stopped} de leurs lignes
 {service} was down when the logs end: start it
 = {service} était arrêté à la fin des journaux : démarrez-le
+an address that comes once is banned too late: turn the class away in the web server
+= bannir une adresse qui ne vient qu’une fois, c’est trop tard : faites refuser ces requêtes par le serveur web
 this rule for Tocsin bans who sends such requests
 = cette règle de Tocsin bannit qui envoie de telles requêtes
 give clients less time to send a request (Apache: mod_reqtimeout)

@@ -11,17 +11,20 @@ from tocsin.explain.capacity import Capacity
 from tocsin.explain.model import Cause, Fact, Remedy, Signature, say
 from tocsin.explain.suspects import Carried
 from tocsin.explain.symptoms import events, is_serving
-from tocsin.model import LimitReached, ServiceState
+from tocsin.model import AppError, LimitReached, ServiceState
+from tocsin.rules import RuleErrors, read_rules
 
 _MARGIN = 0.9
 """Of the workers that fit into memory, so many are advised: caches want room too."""
 
-_NEVER_LIMIT = 3
+_MOST_TOLERATED = 3
+_PLAIN = re.compile(r"[ !#$%&'()*+,./0-9:;<=>?@A-Z\[\]^_`a-z|~-]*").fullmatch
+"""What may stand in a web server's configuration between quotes without meaning anything there."""
 
 
 def remedies_of(cause: Cause, top: Accused | None, facts: Sequence[Fact], capacity: Capacity) -> tuple[Remedy, ...]:
     """The remedies, what is needed now first."""
-    return (*_restart(facts), *_against(cause, top), *_limits(cause, facts, capacity), *_record(cause))
+    return (*_restart(facts), *_against(cause, top, facts), *_limits(cause, facts, capacity), *_record(cause))
 
 
 def _restart(facts: Sequence[Fact]) -> Iterator[Remedy]:
@@ -36,10 +39,13 @@ def _restart(facts: Sequence[Fact]) -> Iterator[Remedy]:
             yield Remedy(text, f"systemctl restart {service}", now=True)
 
 
-def _against(cause: Cause, top: Accused | None) -> Iterator[Remedy]:
+def _against(cause: Cause, top: Accused | None, facts: Sequence[Fact]) -> Iterator[Remedy]:
     if top is None:
         return
     if top.carried is not None and cause not in {"legitimate-surge", "unknown"}:
+        if cause == "distributed-flood" and (denial := denial_of(top.carried.signature, facts)):
+            text = say("an address that comes once is banned too late: turn the class away in the web server")
+            yield Remedy(text, denial)
         name, rule = rule_of(cause, top.carried)
         if rule:
             yield Remedy(say("this rule for Tocsin bans who sends such requests"), rule, rule=name)
@@ -63,24 +69,54 @@ def _against(cause: Cause, top: Accused | None) -> Iterator[Remedy]:
         yield Remedy(say("nobody is to be banned: let a page cache answer visitors who are not logged in"))
 
 
+def denial_of(signature: Signature, facts: Sequence[Fact]) -> str:
+    """The lines for Apache's or nginx's configuration that answer 429 to a class; empty where a path is not exact."""
+    path, agent = signature.path, signature.user_agent
+    if not path or "*" in path or not _PLAIN(path + (agent or "")):
+        return ""
+    quoted = re.escape(agent) if agent else ""
+    seen = {event.service for _, event in events(facts, AppError)} | {e.service for _, e in events(facts, ServiceState)}
+    if "nginx" in seen:
+        test = f'if ($http_user_agent ~ "{quoted}") ' if agent else ""
+        test = test or (f"if ($request_method = {signature.method}) " if signature.method else "")
+        denied = f"{test}{{ return 429; }}" if test else "return 429;"
+        return f"location = {path} {{\n    {denied}\n}}"
+    lines = ["RewriteEngine On"]
+    lines += [f"RewriteCond %{{REQUEST_METHOD}} ={signature.method}"] if signature.method else []
+    lines += [f'RewriteCond %{{HTTP_USER_AGENT}} "{quoted}"'] if agent else []
+    return "\n".join((*lines, f"RewriteRule ^{re.escape(path)}$ - [R=429,L]"))
+
+
 def rule_of(cause: Cause, one: Carried) -> tuple[str, str]:
     """The id and the text of a rule in Tocsin's language that stops a class; both empty where no such rule can."""
-    where = _where(one.signature)
-    if not where:
-        return "", ""
     name = f"explained-{_slug(one.signature)}"
-    each = max(1, min(_NEVER_LIMIT, round(one.each / 2)))
+    text = toml_of(name, cause, one.signature, max(1, min(_MOST_TOLERATED, round(one.each / 2))))
+    return (name, text) if text else ("", "")
+
+
+def toml_of(name: str, title: str, signature: Signature, limit: int) -> str:
+    """A rule that bans for a day who sends `limit` requests of a class within ten minutes; empty where the language of
+    rules cannot say it.
+    """
+    where = _where(signature)
+    if not where:
+        return ""
     lines = [
         f"[{name}]",
-        f"title  = {_toml(str(cause))}",
+        f"title  = {_toml(title)}",
         'on     = "http-request"',
         f"where  = {{ {where} }}",
         'by     = "address"',
-        f"limit  = {each}",
+        f"limit  = {limit}",
         'within = "10m"',
         'ban    = "1d"',
     ]
-    return name, "\n".join(lines) + "\n"
+    text = "\n".join(lines) + "\n"
+    try:
+        read_rules(text, name, {})
+    except RuleErrors:
+        return ""
+    return text
 
 
 def _where(signature: Signature) -> str:
@@ -102,7 +138,7 @@ def _where(signature: Signature) -> str:
 
 
 def _toml(text: str) -> str:
-    return json.dumps(text)  # JSON's strings are TOML's basic strings
+    return json.dumps(text, ensure_ascii=False).replace("\x7f", "\\u007f")  # now they are TOML's basic strings, too
 
 
 def _slug(signature: Signature) -> str:

@@ -1,0 +1,79 @@
+"""`tocsin explain --apply`: gives the rule of a remedy to the running guard, after asking."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tocsin.cli.asking import ask
+from tocsin.cli.failure import DATA, NO_PERMISSION, UNAVAILABLE, USAGE, Failure
+from tocsin.cli.output import Output, safe
+from tocsin.rules import RuleErrors, read_rules
+
+if TYPE_CHECKING:
+    from tocsin.config import Config
+    from tocsin.explain.model import Remedy, Report
+
+
+def apply_rules(out: Output, report: Report, config: Config, *, yes: bool) -> None:
+    """Ask for each rule that the report proposes, write it among the configuration's rules, and have the guard read
+    them again. A rule that the guard refuses is taken back. Failure where there is nobody to ask, or it cannot be done.
+    """
+    rules = {remedy.rule: remedy for incident in report.incidents for remedy in incident.remedies if remedy.rule}
+    if not rules:
+        out.note("nothing to apply: no rule follows from this report")
+        return
+    if not yes and not sys.stdin.isatty():
+        raise Failure(USAGE, "--apply asks before it changes anything: run it on a terminal, or add --yes")
+    folder = _folder(config)
+    for remedy in rules.values():
+        if yes or _agreed(remedy):
+            _apply(out, config, folder / f"{remedy.rule}.toml", remedy)
+        else:
+            out.note(f"{remedy.rule}: left out")
+
+
+def _folder(config: Config) -> Path:
+    """The first folder that the configuration takes rules from; Failure where it names files alone."""
+    folders = [path for path in map(Path, config.rules.paths) if not path.is_file()]
+    if not folders:
+        raise Failure(USAGE, "[rules] paths names no folder; add one, such as /etc/tocsin/rules.d")
+    return folders[0]
+
+
+def _agreed(remedy: Remedy) -> bool:
+    print(f"\n{safe_lines(remedy.apply)}", file=sys.stderr)
+    print(f"Give the rule {safe(remedy.rule)} to the running guard? [y/N] ", end="", file=sys.stderr, flush=True)
+    return sys.stdin.readline().strip().lower() in {"y", "yes", "o", "oui", "j", "ja"}
+
+
+def safe_lines(text: str) -> str:
+    """Several lines, each made printable."""
+    return "\n".join(map(safe, text.splitlines()))
+
+
+def _apply(out: Output, config: Config, file: Path, remedy: Remedy) -> None:
+    try:
+        read_rules(remedy.apply, str(file), {})
+    except RuleErrors as error:
+        raise Failure(DATA, f"the rule {remedy.rule} is not sound, which is a mistake in tocsin: {error}") from error
+    before = file.read_text() if file.exists() else None
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(remedy.apply)
+    except OSError as error:
+        code = NO_PERMISSION if isinstance(error, PermissionError) else UNAVAILABLE
+        raise Failure(code, f"{file}: {error.strerror}; run as root (sudo)") from error
+    try:
+        reply = ask(config, {"cmd": "reload"})
+    except Failure as absent:
+        out.note(f"{file} is written; no guard took it: {absent.lines[0]}")
+        return
+    if reply["errors"]:
+        if before is None:
+            file.unlink()
+        else:
+            file.write_text(before)
+        raise Failure(UNAVAILABLE, f"the guard refused the rule, and it was taken back: {'; '.join(reply['errors'])}")
+    out.note(f"{remedy.rule}: at work; it stands in {file} (delete it and run `systemctl reload tocsin` to undo)")

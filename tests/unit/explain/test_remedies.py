@@ -1,0 +1,62 @@
+"""What is proposed: sound rules, and what they would have done to the same logs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from explain_made import fact
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tocsin.explain.effect import with_effects
+from tocsin.explain.model import Coverage, Incident, Remedy, Report, Signature, say
+from tocsin.explain.remedies import denial_of, toml_of
+from tocsin.model import AppError
+from tocsin.rules import read_rules
+
+LINE = '{} - - [14/Sep/2026:13:33:{:02} +0000] "POST /xmlrpc.php HTTP/1.1" 200 5 "-" "x"\n'
+TEXTS = st.none() | st.text(min_size=1, max_size=30)
+
+
+@given(TEXTS, TEXTS, TEXTS, TEXTS, TEXTS)
+def test_any_class_makes_a_sound_rule(
+    method: str | None, path: str | None, query: str | None, vhost: str | None, agent: str | None
+) -> None:
+    """Whatever an attacker wrote into requests, the rule says it and nothing else, or there is none."""
+    text = toml_of("explained-x", "request-flood", Signature(method, path, query, vhost, agent), 3)
+    if text:
+        (rule,) = read_rules(text, "explained.toml", {})
+        assert rule.id == "explained-x"
+
+
+def test_a_class_of_usual_requests_makes_a_rule() -> None:
+    assert toml_of("x", "t", Signature("POST", "/xmlrpc.php", "s=", "shop.example", 'a "𐀀" \x7f'), 3)
+
+
+def test_apache_and_nginx_turn_a_class_away() -> None:
+    signature = Signature("POST", "/xmlrpc.php", user_agent="Evil (bot)")
+    apache = denial_of(signature, [fact(0, AppError(0.0, "apache2", "error"))])
+    assert apache.splitlines()[1:] == [
+        "RewriteCond %{REQUEST_METHOD} =POST",
+        'RewriteCond %{HTTP_USER_AGENT} "Evil\\ \\(bot\\)"',
+        r"RewriteRule ^/xmlrpc\.php$ - [R=429,L]",
+    ]
+    nginx = denial_of(Signature("POST", "/xmlrpc.php"), [fact(0, AppError(0.0, "nginx", "error"))])
+    assert nginx == "location = /xmlrpc.php {\n    if ($request_method = POST) { return 429; }\n}"
+
+
+@pytest.mark.parametrize("path", ['/a"b', "/a\nDeny", "/a;b}", "/*", "/a\\b"])
+def test_a_path_that_could_mean_something_in_a_configuration_is_not_put_there(path: str) -> None:
+    assert denial_of(Signature("POST", path), []) == ""
+
+
+def test_a_rule_is_replayed_over_the_same_logs(tmp_path: Path) -> None:
+    log = tmp_path / "access.log"
+    log.write_text("".join(LINE.format(f"203.0.113.{i % 2}", i) for i in range(20)))
+    rule = toml_of("explained-x", "request-flood", Signature("POST", "/xmlrpc.php"), 3)
+    remedy = Remedy(say("this rule"), rule, rule="explained-x")
+    incident = Incident(0.0, 0.0, 0.0, "request-flood", 0.9, say("x"), (), (), ("203.0.113.0",), remedies=(remedy,))
+    told = with_effects(Report((Coverage(str(log), "access", None, None, 20, 0),), (incident,), quiet=False))
+    args = told.incidents[0].remedies[0].text.args
+    assert (args["banned"], args["others"], args["stopped"]) == (2, 1, 14)
