@@ -58,6 +58,7 @@ _HOLDS_NOTHING = frozenset(("TIME_WAIT", "FIN_WAIT1", "FIN_WAIT2", "LAST_ACK", "
 """States of connections that no worker serves any more."""
 
 _AT_ONCE_S = 10.0
+_INTERPRETERS = frozenset(("python", "perl", "php", "ruby", "sh", "bash", "dash", "node"))
 _JOB_SHARE = 0.2
 _FATAL_SIGNALS = frozenset(("SEGV", "ABRT", "BUS", "ILL", "FPE", "SYS", "TRAP"))
 
@@ -157,15 +158,17 @@ def _job_suspect(processes: Processes, share: float, started: JobStarted | None)
         size=processes.rss_bytes,
         share=share,
     )
-    name = say("{process}, started by {by}", process=processes.name, by=started.by) if started else None
-    return Suspect(
-        "process",
-        "local-job",
-        name or say("{process}", process=processes.name),
-        why,
-        process=processes.name,
-        share=share,
-    )
+    process = script_of(processes)
+    name = say("{process}, started by {by}", process=process, by=started.by) if started else None
+    return Suspect("process", "local-job", name or say("{process}", process=process), why, process=process, share=share)
+
+
+def script_of(processes: Processes) -> str:
+    """What a process is called: an interpreter's by its script, where the command line is known."""
+    if processes.name.rstrip("0123456789.") not in _INTERPRETERS:
+        return processes.name
+    words = (word for word in processes.command.split()[1:8] if not word.startswith("-"))
+    return next((word.rsplit("/", 1)[-1] for word in words), processes.name) or processes.name
 
 
 def _killed_jobs(facts: Sequence[Fact], jobs: list[tuple[Fact, JobStarted]]) -> Iterable[Accused]:

@@ -29,6 +29,9 @@ _NOW_S = 900.0
 
 _SHORTEST_S = 45.0
 _LEAST_BEFORE_S = 20.0
+_LEAST_BEFORE = 0.4
+"""What is compared with must be at least so long, as a part of now: the first visitors in a log are no baseline."""
+
 
 ASSET = re.compile(
     r"\.(?:css|js|mjs|png|jpe?g|gif|svg|ico|webp|avif|woff2?|ttf|eot|map|mp4|webm|mp3|pdf|zip|gz|txt|xml)$"
@@ -135,7 +138,7 @@ def _rise(slices: list[_Slice], elsewhere: list[_Slice]) -> tuple[int, float]:
     for i in range(1, len(slices)):
         now, before = slices[:i], slices[i:] + elsewhere
         now_s, before_s = (sum(one.seconds for one in part) for part in (now, before))
-        if before_s < _LEAST_BEFORE_S:
+        if before_s < max(_LEAST_BEFORE_S, _LEAST_BEFORE * now_s):
             break
         costs: Counter[Feature] = Counter()
         for one in now:
