@@ -12,6 +12,7 @@ from tocsin.explain.model import Incident, Remedy, Report, say
 from tocsin.model import Decision, Finding
 from tocsin.replay import Replay
 from tocsin.rules import compile_rule, read_rules
+from tocsin.rules.compiled import subject_of
 
 MOST_BYTES = 512 << 20
 """Of more, a replay would take longer than the explanation itself."""
@@ -36,7 +37,7 @@ def _told(
     remedies = []
     for remedy in incident.remedies:
         if remedy.rule and remedy.apply not in known:
-            known[remedy.apply] = _replayed(remedy, paths, now_ts, zone, set(incident.ban))
+            known[remedy.apply] = _replayed(remedy, paths, now_ts, zone, set(map(subject_of(32, 64), incident.ban)))
         remedies.append(known.get(remedy.apply, remedy) if remedy.rule else remedy)
     return structs.replace(incident, remedies=tuple(remedies))
 
@@ -53,12 +54,22 @@ def _replayed(remedy: Remedy, paths: Sequence[Path], now_ts: float | None, zone:
     if not banned:
         text = say("{remedy}; replayed over these logs it would have banned nobody", remedy=remedy.text)
         return structs.replace(remedy, text=text)
+    others = len(banned.keys() - guilty)
+    if not others:
+        text = say(
+            "{remedy}; replayed over these logs it bans {banned} addresses, all of them to be banned, and stops "
+            "{stopped} of their lines",
+            remedy=remedy.text,
+            banned=len(banned),
+            stopped=summary.stopped,
+        )
+        return structs.replace(remedy, text=text)
     text = say(
         "{remedy}; replayed over these logs it bans {banned} addresses, {others} of them not among those to ban, and "
         "stops {stopped} of their lines",
         remedy=remedy.text,
         banned=len(banned),
-        others=len(banned.keys() - guilty),
+        others=others,
         stopped=summary.stopped,
     )
     return structs.replace(remedy, text=text)

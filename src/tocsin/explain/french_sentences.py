@@ -266,6 +266,10 @@ it needed something that called for so many workers at once
 REMEDIES = """
 {remedy}; replayed over these logs it would have banned nobody
 = {remedy} ; rejouée sur ces journaux, elle n’aurait banni personne
+{remedy}; replayed over these logs it bans {banned} addresses, all of them to be banned, and stops {stopped} of their
+  lines
+= {remedy} ; rejouée sur ces journaux, elle bannit {banned} adresse{banned:s}, toutes à bannir, et arrête {stopped} de
+  leurs lignes
 {remedy}; replayed over these logs it bans {banned} addresses, {others} of them not among those to ban, and stops
   {stopped} of their lines
 = {remedy} ; rejouée sur ces journaux, elle bannit {banned} adresse{banned:s}, dont {others} hors de celles à bannir,
