@@ -145,4 +145,6 @@ def _require_something(dossier: Dossier, paths: Sequence[Path]) -> None:
         )
     if not all(os.access(path, os.R_OK) for path in paths if path.exists()):
         raise Failure(NO_PERMISSION, *said, "run as root (sudo), or as a member of the group that owns the logs")
+    if all(each.kind == "empty" for each in dossier.coverage):
+        raise Failure(NO_INPUT, *said, "there is nothing to read; name the folder that holds the logs")
     raise Failure(DATA, *said, "no line fits a known format; name logs of the web server, the system or the database")

@@ -76,12 +76,28 @@ def _course(trouble: Trouble, facts: Sequence[Fact]) -> Iterator[Link]:
         number = sum(one.process == event.process for _, one in killed)
         text = say("memory is out: {process} is killed, {number} times in all", process=event.process, number=number)
         yield _link(fact, text if number > 1 else say("memory is out: {process} is killed", process=event.process))
+    yield from _faults(inside)
     for fact, state in _firsts(events(inside, ServiceState), lambda event: (event.service, event.state)):
         if changed := _state(state):
             yield _link(fact, changed)
     for fact, error in _firsts(events(inside, AppError), lambda event: event.symptom):
         if shown := _ERRORS.get(error.symptom or ""):
             yield _link(fact, shown)
+
+
+def _faults(inside: Sequence[Fact]) -> Iterator[Link]:
+    """Processes that a signal ended: the first line of each name, and how many there were."""
+    ended = [(fact, event) for fact, event in events(inside, ProcessKilled) if event.by == "signal"]
+    for fact, event in _firsts(ended, lambda event: (event.process, event.signal)):
+        number = sum(each.count for each, one in ended if (one.process, one.signal) == (event.process, event.signal))
+        text = say("{process} is ended by signal {signal}", process=event.process, signal=event.signal or "?")
+        several = say(
+            "{process}: {number} are ended by signal {signal}",
+            process=event.process,
+            number=number,
+            signal=event.signal or "?",
+        )
+        yield _link(fact, several if number > 1 else text)
 
 
 _ERRORS = {

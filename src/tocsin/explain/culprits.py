@@ -11,7 +11,7 @@ from tocsin.explain.accuse import Accused
 from tocsin.explain.capacity import Capacity
 from tocsin.explain.incident import Trouble
 from tocsin.explain.load import Load
-from tocsin.explain.model import Accesses, Actor, Fact, Said, Suspect, say
+from tocsin.explain.model import Accesses, Actor, Fact, Said, Suspect, Value, say
 from tocsin.explain.symptoms import events, is_serving
 from tocsin.model import (
     AppError,
@@ -152,12 +152,10 @@ def _names(command: str, processes: Processes) -> bool:
 
 
 def _job_suspect(processes: Processes, share: float, started: JobStarted | None) -> Suspect:
-    why = say(
-        "{count} processes held {size:size}, {share:share} of the memory, and serve no request",
-        count=processes.count,
-        size=processes.rss_bytes,
-        share=share,
-    )
+    held: dict[str, Value] = {"count": processes.count, "size": processes.rss_bytes, "share": share}
+    why = say("{count} processes held {size:size}, {share:share} of the memory, and serve no request", **held)
+    if processes.count == 1:
+        why = say("it held {size:size}, {share:share} of the memory, and serves no request", **held)
     process = script_of(processes)
     name = say("{process}, started by {by}", process=process, by=started.by) if started else None
     return Suspect("process", "local-job", name or say("{process}", process=process), why, process=process, share=share)

@@ -41,7 +41,8 @@ def explain(dossier: Dossier) -> Report:
         judge(dossier, structs.replace(case, accused=tuple(accused)))
         for case, accused in zip(cases, shared, strict=True)
     ]
-    notes += _habits(incidents)
+    incidents, habits = _habits(incidents)
+    notes += habits
     notes += _active(dossier, troubles)
     return Report(dossier.coverage, tuple(incidents), not incidents, tuple(notes))
 
@@ -101,19 +102,28 @@ def _first_loss(trouble: Trouble) -> float:
     return trouble.start
 
 
-def _habits(incidents: Sequence[Incident]) -> list[Said]:
-    """Several outages of one cause."""
-    alike: defaultdict[tuple[str, str | None], list[Incident]] = defaultdict(list)
+def _habits(incidents: Sequence[Incident]) -> tuple[list[Incident], list[Said]]:
+    """The outages, those of one cause with the times of all of them; and a note on each such habit."""
+    alike: defaultdict[tuple[str, str | None], list[float]] = defaultdict(list)
     for one in incidents:
-        first = one.suspects[0] if one.suspects else None
-        signature = first.signature if first is not None else None
-        named = signature.path if signature is not None else first.process if first is not None else None
-        alike[one.cause, named].append(one)
-    return [
-        say("{number} outages have one cause ({cause}): a habit, not an accident", number=len(group), cause=cause)
-        for (cause, _), group in alike.items()
-        if len(group) > 1 and cause != "unknown"
+        alike[_habit_of(one)].append(one.start)
+    told = [
+        structs.replace(one, times=tuple(times)) if len(times := alike[_habit_of(one)]) > 1 else one
+        for one in incidents
     ]
+    notes = [
+        say("{number} outages have one cause ({cause}): a habit, not an accident", number=len(times), cause=cause)
+        for (cause, _), times in alike.items()
+        if len(times) > 1 and cause != "unknown"
+    ]
+    return told, notes
+
+
+def _habit_of(incident: Incident) -> tuple[str, str | None]:
+    first = incident.suspects[0] if incident.suspects else None
+    if incident.cause == "unknown" or first is None:
+        return incident.cause, f"{incident.start}"
+    return incident.cause, first.signature.path if first.signature is not None else first.process
 
 
 def _active(dossier: Dossier, troubles: Sequence[Trouble]) -> list[Said]:

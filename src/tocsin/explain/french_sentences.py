@@ -222,6 +222,12 @@ processes were killed for want of memory as well
 = des processus ont aussi été tués faute de mémoire
 no room left: {where}
 = disque plein : {where}
+it held {size:size}, {share:share} of the memory, and serves no request
+= il occupait {size:size}, {share:share} de la mémoire, et ne sert aucune requête
+{process} is ended by signal {signal}
+= {process} est terminé par le signal {signal}
+{process}: {number} are ended by signal {signal}
+= {process} : {number} sont terminés par le signal {signal}
 {count} processes held {size:size}, {share:share} of the memory, and serve no request
 = {count} processus occupaient {size:size}, {share:share} de la mémoire, sans servir aucune requête
 {process}, started by {by}

@@ -81,7 +81,7 @@ def denial_of(signature: Signature, facts: Sequence[Fact]) -> str:
         test = test or (f"if ($request_method = {signature.method}) " if signature.method else "")
         denied = f"{test}{{ return 429; }}" if test else "return 429;"
         return f"location = {path} {{\n    {denied}\n}}"
-    lines = ["RewriteEngine On"]
+    lines = ["# inside the site's <VirtualHost>", "RewriteEngine On"]
     lines += [f"RewriteCond %{{REQUEST_METHOD}} ={signature.method}"] if signature.method else []
     lines += [f'RewriteCond %{{HTTP_USER_AGENT}} "{quoted}"'] if agent else []
     return "\n".join((*lines, f"RewriteRule ^{re.escape(path)}$ - [R=429,L]"))
@@ -170,5 +170,5 @@ def _record(cause: Cause) -> Iterator[Remedy]:
         text = say(
             "to know next time: keep the access logs, and take a snapshot of processes and connections each minute"
         )
-        snapshot = "(date; ps aux --sort=-rss | head -40; free; ss -tn) >> /var/log/snapshot.log"
-        yield Remedy(text, f"* * * * * root {snapshot}")
+        snapshot = "(date -Is; ps aux --sort=-rss | head -40; free; df; ss -tn) >> /var/log/tocsin/snapshot.log"
+        yield Remedy(text, f"* * * * * root mkdir -p /var/log/tocsin; {snapshot}")

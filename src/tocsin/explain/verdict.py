@@ -29,6 +29,7 @@ LEAST_SCORE = 0.3
 _BANNABLE = frozenset(
     ("slow-connections", "login-bruteforce", "crawler", "distributed-flood", "request-flood", "expensive-requests")
 )
+_UNPROVEN = 0.2
 _SUSPECTS = 5
 _WORTH_NAMING = 0.25
 """Suspects far weaker than the first only confuse."""
@@ -69,7 +70,7 @@ def case_of(dossier: Dossier, trouble: Trouble, troubles: Sequence[Trouble]) -> 
 _ORDER: tuple[str, ...] = get_args(Cause)
 
 
-def judge(dossier: Dossier, case: Case, habit: Sequence[Trouble] = ()) -> Incident:
+def judge(dossier: Dossier, case: Case) -> Incident:
     """The incident that a case amounts to."""
     trouble, accused = case.trouble, _different(case.accused)
     top = accused[0] if accused and accused[0].score >= LEAST_SCORE else None
@@ -98,8 +99,7 @@ def judge(dossier: Dossier, case: Case, habit: Sequence[Trouble] = ()) -> Incide
         spare,
         remedies_of(cause, top, case.facts, case.capacity),
         _notes(case, cause),
-        tuple(one.start for one in habit),
-        timeline_of(trouble, dossier.accesses, case.load, top, case.capacity),
+        timeline=timeline_of(trouble, dossier.accesses, case.load, top, case.capacity),
     )
 
 
@@ -114,7 +114,7 @@ def _different(accused: Sequence[Accused]) -> list[Accused]:
 def _confidence(accused: Sequence[Accused], top: Accused | None) -> float:
     """The strength of the evidence, less what speaks as strongly for another cause."""
     if top is None:
-        return 0.5
+        return _UNPROVEN
     rival = max((one.score for one in accused if one.suspect.cause != top.suspect.cause), default=0.0)
     return round(top.score * (1 - 0.3 * min(1.0, rival / top.score)), 2)
 

@@ -37,7 +37,7 @@ def test_a_class_of_usual_requests_makes_a_rule() -> None:
 def test_apache_and_nginx_turn_a_class_away() -> None:
     signature = Signature("POST", "/xmlrpc.php", user_agent="Evil (bot)")
     apache = denial_of(signature, [fact(0, AppError(0.0, "apache2", "error"))])
-    assert apache.splitlines()[1:] == [
+    assert apache.splitlines()[2:] == [
         "RewriteCond %{REQUEST_METHOD} =POST",
         'RewriteCond %{HTTP_USER_AGENT} "Evil\\ \\(bot\\)"',
         r"RewriteRule ^/xmlrpc\.php$ - [R=429,L]",
