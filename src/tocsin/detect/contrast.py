@@ -32,6 +32,9 @@ _PER_DIMENSION = 0.03
 _SPILLED = 0.3
 """What a description loses that matches all of normal: who says everything says nothing."""
 
+_WIDE = 0.04
+"""What it loses with a `*` in its path: what is exact hits fewer others."""
+
 _VAGUE = 0.12
 """What a description loses that names neither what is asked for nor who says to ask: it would hit bystanders."""
 
@@ -91,7 +94,9 @@ class Contrast(Struct, frozen=True):
     def score(self) -> float:
         """By which descriptions are ranked."""
         vague = _VAGUE if {dimension for dimension, _ in self.features} <= {"method", "vhost"} else 0.0
-        return self.share * self.purity * (1 - _SPILLED * self.spill) - _PER_DIMENSION * len(self.features) - vague
+        wide = _WIDE * sum("*" in value for dimension, value in self.features if dimension == "path")
+        lost = _PER_DIMENSION * len(self.features) + vague + wide
+        return self.share * self.purity * (1 - _SPILLED * self.spill) - lost
 
     def value(self, dimension: str) -> str | None:
         """The value in a dimension; None where it says nothing of it."""
@@ -205,6 +210,8 @@ def query_parts(query: str) -> tuple[str, ...]:
             parts.append(name + equals)
             if value and len(value) <= 24:
                 parts.append(pair)
+    if "=" in query:
+        parts.append("=")
     return tuple(dict.fromkeys(parts))
 
 
@@ -227,12 +234,18 @@ def likelihood(now: float, now_s: float, before: float, before_s: float) -> floa
         return 0.0
     rate = (now + before) / (now_s + before_s)
     gain = now * math.log(now / now_s / rate)
-    return gain + (before * math.log(before / before_s / rate) if before > 0 else 0.0)
+    was = before / before_s / rate
+    return gain + (before * math.log(was) if was > 0 else 0.0)
 
 
 def holds(description: Description, cell: Cell) -> bool:
     """Whether a description is true of a cell."""
     return all(feature in cell.features for feature in description)
+
+
+def _looseness(feature: Feature) -> tuple[bool, int]:
+    """Of values that all share, the exact one first: a path without `*`, the longest part of a query or an agent."""
+    return "*" in feature[1], -len(feature[1])
 
 
 def narrowed(
@@ -246,10 +259,11 @@ def narrowed(
         if holds(base, cell):
             total += cell.now_cost
             for feature in cell.features:
-                if feature[0] not in found:
+                if feature[0] not in found or feature[0] == "path":
                     sums[feature] = sums.get(feature, 0.0) + cell.now_cost
-    # of values that all share, the exact one is named first in a cell and so stands first here
-    for feature, cost in sorted(sums.items(), key=lambda item: -item[1]):
-        if cost >= least_share * total and feature[0] not in found and useful(feature):
+    shared = [feature for feature, cost in sums.items() if cost >= least_share * total]
+    for feature in sorted(shared, key=_looseness):
+        wide = found.get(feature[0], "*")
+        if (feature[0] not in found or (feature[0] == "path" and "*" in wide)) and useful(feature):
             found[feature[0]] = feature[1]
     return tuple((dimension, found[dimension]) for dimension in DIMENSIONS if dimension in found)

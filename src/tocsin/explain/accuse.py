@@ -7,17 +7,18 @@ from __future__ import annotations
 import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from ipaddress import ip_address, ip_network
+from ipaddress import IPv4Network, IPv6Network, ip_network
 
 from msgspec import Struct, structs
 
 from tocsin.explain.crawlers import claimed_crawler, contradiction, honest_name, in_published_range
 from tocsin.explain.load import Load
 from tocsin.explain.model import Accesses, Actor, Cause, Profile, Said, Signature, Spared, Suspect, Value, say
-from tocsin.explain.suspects import Carried, is_visitor
+from tocsin.explain.suspects import SUBJECT, Carried, is_visitor
 
 _LOGIN = re.compile(
-    r"(?:^|[/_.-])(?:wp-login|log-?in|sign-?in|signon|auth|authenticate|session|sessions|j_security_check)(?:[/_.-]|$)"
+    r"(?:^|[/_.?=&-])(?:wp-login|log-?in|sign-?in|signon|auth|authenticate|authentication|sessions?|j_security_check)"
+    r"(?:[/_.?=&-]|$)"
 )
 """Paths at which one proves who one is; to post there is to guess."""
 
@@ -26,6 +27,9 @@ _SEARCH = frozenset(("s=", "q=", "query=", "search=", "keyword=", "keywords=", "
 _VISITORS = 0.5
 _MANY = 20
 _FEW_EACH = 12.0
+_SPREAD = 0.2
+"""The ten busiest addresses send no more than this of what is spread over many."""
+
 _SEVERAL = 6
 _ONCE = 2.0
 _ONE_CLIENT = 0.9
@@ -36,7 +40,19 @@ _DEAR = 3.0
 """So many times the cost of a page make a request expensive."""
 
 _SLOW_S = 8.0
-_MUCH_SLOWER = 3.0
+_UNHURT_S = 2.5
+_OVER_S = 120.0
+_HARDLY = 0.25
+_SURGES = 1.5
+_LEAST: dict[Cause, tuple[int, int]] = {
+    "legitimate-surge": (30, 8),
+    "crawler": (30, 1),
+    "request-flood": (10, 1),
+    "login-bruteforce": (10, 1),
+    "distributed-flood": (5, 5),
+}
+"""Requests, and addresses, below which a class is no such thing."""
+
 _LEAST_POOLED = 0.2
 _POOLED = 0.7
 """What is left of the doubt for each further outage before which the same class stood."""
@@ -61,19 +77,28 @@ def accused_requests(
     """The classes as suspects, the likeliest first, with all who sent them until `end_ts`."""
     found = []
     for one in classes:
-        actors = accesses.actors(one.signature, load.start, end_ts)
+        actors = _folded(accesses.actors(one.signature, load.start, end_ts))
         held = accesses.took(one.signature, load.start, load.end)
         found.append(_accused(load, one, first_ts, actors, held))
     return sorted(found, key=lambda one: -one.score)
+
+
+def _folded(actors: Iterable[tuple[str, int]]) -> list[tuple[str, int]]:
+    """Actors as they are banned, the most requests first: IPv6 by /64."""
+    sums: Counter[str] = Counter()
+    for address, number in actors:
+        sums[SUBJECT(address)] += number
+    return sums.most_common()
 
 
 def _accused(
     load: Load, one: Carried, first_ts: float, actors: list[tuple[str, int]], held: tuple[float, float]
 ) -> Accused:
     cause = "slow-connections" if _is_slow(one, held) else cause_of(load, one)
-    late = one.first_ts > first_ts + _LATE_S
+    late = one.first_ts > first_ts + _LATE_S or one.last_ts < first_ts - _OVER_S
     strength = load.rise / (load.rise + 6.0)
     score = min(0.95, 1.05 * one.contrast.share * one.contrast.purity * strength) * (0.15 if late else 1.0)
+    score *= (1 - min(1.0, one.spill) / 2) * _enough(load, one, cause)
     if not load.before_s:
         score *= 0.7
     lift = one.contrast.lift if load.before_s else None
@@ -121,10 +146,26 @@ def _again(one: Accused, strongest: Mapping[tuple[str | None, str | None], Seque
     return structs.replace(one, score=1 - (1 - one.score) * _POOLED ** min(times - 1, 3))
 
 
+def _enough(load: Load, one: Carried, cause: Cause) -> float:
+    """Whether there were enough of them to matter at all: 1, or less where a server would hardly have noticed."""
+    least_requests, least_addresses = _LEAST.get(cause, (4, 1))
+    if cause == "legitimate-surge":
+        cells = load.cells.values()
+        before = sum(cell.before for cell in cells) / max(1.0, load.before_s)
+        if load.before_s and sum(cell.now for cell in cells) / load.now_s < _SURGES * before:
+            return 0.3
+    few = one.requests < least_requests or len(one.addresses) < least_addresses
+    return _HARDLY if few else 1.0
+
+
 def _is_slow(one: Carried, held: tuple[float, float]) -> bool:
-    """Whether it is the clients that take their time: a body comes drop by drop, and others are served meanwhile."""
+    """Whether it is the clients that take their time: a body comes drop by drop, and others are served as fast as ever
+    meanwhile. Few of them hold all workers: what many ask for, and what is known to be dear, takes long by itself.
+    """
     ours_s, others_s = held
-    return one.signature.method == "POST" and ours_s >= _SLOW_S and ours_s >= _MUCH_SLOWER * others_s
+    if one.signature.method != "POST" or ours_s < _SLOW_S or others_s > _UNHURT_S:
+        return False
+    return len(one.addresses) < _MANY and not (one.signature.path or "").endswith("/xmlrpc.php")
 
 
 # -- what it is called -------------------------------------------------------------------------------------------------
@@ -135,12 +176,13 @@ def cause_of(load: Load, one: Carried) -> Cause:
     if one.visitors >= _VISITORS:
         return "legitimate-surge"
     signature = one.signature
-    if _LOGIN.search(signature.path or "") and signature.method == "POST":
+    if _LOGIN.search(f"{signature.path or ''}?{signature.query or ''}") and signature.method == "POST":
         return "login-bruteforce"
     if _is_honest_client(one):
         return "crawler"
     number = len(one.addresses)
-    many = (number >= _MANY and one.each <= _FEW_EACH) or (number >= _SEVERAL and one.each <= _ONCE)
+    few_each = one.each <= _FEW_EACH or one.topmost <= _SPREAD
+    many = (number >= _MANY and few_each) or (number >= _SEVERAL and one.each <= _ONCE)
     dear = _is_dear(load, one)
     if many and not (dear and _is_search(one)):
         return "distributed-flood"
@@ -161,9 +203,11 @@ def _is_dear(load: Load, one: Carried) -> bool:
 
 def _is_honest_client(one: Carried) -> bool:
     agent, number = one.agents.most_common(1)[0]
-    if number < _ONE_CLIENT * one.requests or not honest_name(agent) or not _in_one_network(one.addresses):
-        return False
     signature = one.signature
+    if number < _ONE_CLIENT * one.requests or signature.method == "POST" or not honest_name(agent):
+        return False
+    if claimed_crawler(agent) is None and not _in_one_network(one.addresses):
+        return False
     return not _is_forged(agent, signature, one)
 
 
@@ -172,7 +216,7 @@ def _is_forged(agent: str, signature: Signature, one: Carried) -> bool:
     name = claimed_crawler(agent)
     if name is None:
         return False
-    first = next(iter(one.addresses), "")
+    first = next(iter(one.addresses), "").partition("/")[0]
     refuted = in_published_range(name, first, one.first_ts) is False
     return refuted or contradiction(agent, signature.method, signature.path or "", None) is not None
 
@@ -181,10 +225,15 @@ def _in_one_network(addresses: Mapping[str, int]) -> bool:
     """Whether nearly all requests come from one /24 or /48."""
     if not addresses:
         return False
-    first = ip_address(next(iter(addresses)))
-    network = ip_network((first, 24 if first.version == 4 else 48), strict=False)
-    inside = sum(number for address, number in addresses.items() if ip_address(address) in network)
+    first = ip_network(next(iter(addresses)))
+    network = first.supernet(new_prefix=24 if first.version == 4 else 48)
+    inside = sum(number for address, number in addresses.items() if _within(address, network))
     return inside >= _ONE_CLIENT * sum(addresses.values())
+
+
+def _within(subject: str, network: IPv4Network | IPv6Network) -> bool:
+    address = ip_network(subject).network_address
+    return address in network
 
 
 # -- what is said of it ------------------------------------------------------------------------------------------------
@@ -262,7 +311,7 @@ def bans_of(
     crawler = claimed_crawler(max(agents, key=agents.__getitem__, default=""))
     for address, requests in ((actor.subject, actor.requests) for actor in accused.suspect.actors):
         profile = profiles.get(address)
-        if crawler is not None and in_published_range(crawler, address, None):
+        if crawler is not None and in_published_range(crawler, address.partition("/")[0], None):
             why = say("a genuine {crawler}: its address is one that is published", crawler=crawler)
             spare.append(Spared(address, why))
         elif profile is not None and is_visitor(profile):
@@ -271,6 +320,6 @@ def bans_of(
         elif profile is not None and requests <= _FEW and profile.first_ts < onset_ts - _LONG_BEFORE_S:
             why = say("it came before the outage began, too, and sent but {requests} of these", requests=requests)
             spare.append(Spared(address, why))
-        elif not ip_address(address).is_loopback:
+        elif not ip_network(address).is_loopback:
             ban.append(address)
     return tuple(ban), tuple(spare)

@@ -45,7 +45,7 @@ _SYSTEM = frozenset(
             "su",
             "sudo",
         ),
-        *("init", "dbus-daemon", "polkitd", "irqbalance", "unattended-upgr", "ps", "top", "free", "df", "vmstat"),
+        *("init", "dbus-daemon", "polkitd", "irqbalance", "ps", "top", "free", "df", "vmstat"),
         *("sleep", "exim4", "master", "qmgr", "pickup", "fail2ban-server", "snapd", "atop", "tocsin"),
     )
 )
@@ -58,8 +58,15 @@ _HOLDS_NOTHING = frozenset(("TIME_WAIT", "FIN_WAIT1", "FIN_WAIT2", "LAST_ACK", "
 """States of connections that no worker serves any more."""
 
 _AT_ONCE_S = 10.0
+_CLEAR = 6.0
+"""From this rise on (see Load) now differs from before."""
+
 _INTERPRETERS = frozenset(("python", "perl", "php", "ruby", "sh", "bash", "dash", "node"))
 _JOB_SHARE = 0.2
+_FAMILY_SHARE = 0.3
+_SHELL_WORDS = frozenset(
+    ("cd", "/", "&&", "||", "[", "test", "if", "then", "(", "-x", "!", "exec", "nice", "ionice", "command", "-v")
+)
 _FATAL_SIGNALS = frozenset(("SEGV", "ABRT", "BUS", "ILL", "FPE", "SYS", "TRAP"))
 
 
@@ -100,8 +107,12 @@ def _jobs(trouble: Trouble, facts: Sequence[Fact], capacity: Capacity) -> Iterab
     """Processes that serve no request and held much of the memory when it gave out."""
     jobs = [(fact, event) for fact, event in events(facts, JobStarted) if _near(trouble, fact.ts)]
     early = _early(facts, trouble)
-    for processes, share in _holders(facts, capacity):
-        if share < _JOB_SHARE or is_serving(processes.name) or processes.name in _SYSTEM:
+    idle = [one for one in _holders(facts, capacity) if not is_serving(one[0].name) and one[0].name not in _SYSTEM]
+    together = min(1.0, sum(share for _, share in idle))
+    if idle and idle[0][1] < _JOB_SHARE and together >= _FAMILY_SHARE:  # a job and what it started
+        idle = [(idle[0][0], together)]
+    for processes, share in idle:
+        if share < _JOB_SHARE:
             continue
         started = next((event for _, event in jobs if _names(event.command, processes)), None)
         score = min(0.97, 0.65 + share)
@@ -189,7 +200,8 @@ def _timed_jobs(trouble: Trouble, jobs: list[tuple[Fact, JobStarted]]) -> Iterab
         name = say("{command}, started by {by}", command=event.command[:80], by=event.by)
         why = say("it began {span:span} before the first symptom", span=trouble.start - fact.ts)
         against = say("nothing shows that it took memory or processor")
-        process = next(iter(event.command.split()), "").rsplit("/", 1)[-1]
+        words = (word for word in event.command.split()[:20] if word not in _SHELL_WORDS and not word.startswith("-"))
+        process = next(words, "").rsplit("/", 1)[-1]
         yield Accused(
             Suspect("process", "local-job", name, why, process=process or None, counter_evidence=against), 0.2
         )
@@ -335,6 +347,13 @@ def _slow_suspect(late: list, timeouts: int, holders: list[tuple[str, int]]) -> 
 def _limits(facts: Sequence[Fact], load: Load | None, capacity: Capacity) -> Iterable[Accused]:
     """More workers allowed, or running, than memory holds: then any burst brings the server down."""
     starved = any(event.by != "signal" for _, event in events(facts, ProcessKilled))
+    reached = [event for _, event in events(facts, LimitReached) if not event.near and event.limit != "listen queue"]
+    if reached and not starved and (load is None or load.rise < _CLEAR):
+        limit = reached[0]
+        name = say("{limit} of {service}", limit=limit.limit, service=limit.service)
+        why = say("ordinary load reached it: nothing came that does not come otherwise")
+        suspect = Suspect("limit", "misconfiguration", name, why, process=limit.service)
+        yield Accused(suspect, 0.45 if load is not None else 0.25)
     if not starved or not capacity.worker_bytes or not capacity.memory_bytes or not capacity.workers:
         return
     share = capacity.workers * capacity.worker_bytes / capacity.memory_bytes
@@ -348,7 +367,7 @@ def _limits(facts: Sequence[Fact], load: Load | None, capacity: Capacity) -> Ite
         share=min(1.0, share),
         fitting=capacity.fitting,
     )
-    ordinary = load is not None and load.before_s > 0 and load.rise < 6
+    ordinary = load is not None and load.before_s > 0 and load.rise < _CLEAR
     suspect = Suspect(
         "limit",
         "misconfiguration",

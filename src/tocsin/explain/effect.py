@@ -12,7 +12,6 @@ from tocsin.explain.model import Incident, Remedy, Report, say
 from tocsin.model import Decision, Finding
 from tocsin.replay import Replay
 from tocsin.rules import compile_rule, read_rules
-from tocsin.rules.compiled import subject_of
 
 MOST_BYTES = 512 << 20
 """Of more, a replay would take longer than the explanation itself."""
@@ -37,7 +36,7 @@ def _told(
     remedies = []
     for remedy in incident.remedies:
         if remedy.rule and remedy.apply not in known:
-            known[remedy.apply] = _replayed(remedy, paths, now_ts, zone, set(map(subject_of(32, 64), incident.ban)))
+            known[remedy.apply] = _replayed(remedy, paths, now_ts, zone, set(incident.ban))
         remedies.append(known.get(remedy.apply, remedy) if remedy.rule else remedy)
     return structs.replace(incident, remedies=tuple(remedies))
 

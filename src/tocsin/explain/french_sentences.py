@@ -222,6 +222,10 @@ processes were killed for want of memory as well
 = des processus ont aussi été tués faute de mémoire
 no room left: {where}
 = disque plein : {where}
+{limit} of {service}
+= {limit} de {service}
+ordinary load reached it: nothing came that does not come otherwise
+= une charge ordinaire l’a atteinte : rien n’est venu qui ne vienne d’habitude
 it held {size:size}, {share:share} of the memory, and serves no request
 = il occupait {size:size}, {share:share} de la mémoire, et ne sert aucune requête
 {process} is ended by signal {signal}

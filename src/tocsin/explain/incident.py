@@ -63,4 +63,4 @@ def _trouble(cluster: list[Symptom]) -> Trouble | None:
         first, after = bisect_left(times, symptom.ts - _NEAR_S), bisect_right(times, symptom.ts + _NEAR_S)
         if sums[after] - sums[first] >= LEAST_WEIGHT / 2:
             kept.append(symptom)
-    return Trouble(tuple(kept or cluster))
+    return Trouble(tuple(kept)) if sum(symptom.weight for symptom in kept) >= LEAST_WEIGHT else None

@@ -27,8 +27,10 @@ _GUARD_S = 600.0
 _NOW_S = 900.0
 """Of a long outage, its first quarter of an hour: later come the retries."""
 
+_SETTLED_S = 60.0
 _SHORTEST_S = 45.0
 _LEAST_BEFORE_S = 20.0
+_KNOWN = 10
 _LEAST_BEFORE = 0.4
 """What is compared with must be at least so long, as a part of now: the first visitors in a log are no baseline."""
 
@@ -79,6 +81,8 @@ class _Slice:
         groups = accesses.groups(self.start, end) if end > self.start else []
         self.groups = completed(groups)
         self.broken = sum(group.requests for group in groups) - sum(group.requests for group in self.groups)
+        addresses = {group.source_ip for group in self.groups}
+        self.visit = sum(group.requests for group in self.groups) / len(addresses) if addresses else 0.0
         self.counts: Counter[Feature] = Counter()
         self.costs: defaultdict[Feature, float] = defaultdict(float)
         for key, number in keyed(self.groups).items():
@@ -102,7 +106,11 @@ def load_of(accesses: Accesses, trouble: Trouble, others: Sequence[Trouble] = ()
         return None
     end = max(first + _SHORTEST_S, min(trouble.end, first + _NOW_S))
     edges = [end, *(first - lead for lead in (*LEADS_S, BEFORE_S))]
-    slices = [_Slice(accesses, early, late) for late, early in pairwise(edges) if late > accesses.start]
+    floor = max((one.end + _SETTLED_S for one in others if one.end < first), default=accesses.start)
+    spans = [(max(early, floor), late) for late, early in pairwise(edges)]
+    slices = [_Slice(accesses, early, late) for early, late in spans if late > max(floor, accesses.start)]
+    if not slices:
+        return None
     elsewhere = [_Slice(accesses, *span) for span in _same_hour(accesses, first, (trouble, *others))]
     cut, rise = _rise(slices, elsewhere)
     now = [group for one in slices[:cut] for group in one.groups]
@@ -143,11 +151,13 @@ def _rise(slices: list[_Slice], elsewhere: list[_Slice]) -> tuple[int, float]:
         costs: Counter[Feature] = Counter()
         for one in now:
             costs.update(one.costs)
+        visit = max(1.0, sum(one.visit for one in before if one.visit) / max(1, sum(bool(one.visit) for one in before)))
         least = 0.05 * costs[_ALL]
         for feature, cost in costs.items():
             if cost >= least:
                 n, b = (sum(one.counts[feature] for one in part) for part in (now, before))
-                score = likelihood(n, now_s, b, before_s) * cost / costs[_ALL]
+                # who comes as usual comes in visits: their requests are not independent of each other
+                score = likelihood(n, now_s, b, before_s) / (visit if b >= _KNOWN else 1.0) * cost / costs[_ALL]
                 if score > best:
                     best, cut = score, i
     return (cut, best) if cut else (min(len(slices), 7), 0.0)
@@ -184,6 +194,7 @@ def _cells(now: list[Group], before: list[Group], unit: Callable[[Key], float]) 
 
 
 _Sort = tuple[str | None, str, bool]
+_MUCH_DEARER = 3.0
 _NEW_SHARE = 0.5
 """Of what is estimated for its kind, so much is the least that a class of requests costs that never came before: while
 the database is down, everything is answered fast, and the dearest were killed and left no line.
@@ -198,9 +209,9 @@ def _units(before: list[Group], now: list[Group], *, measured: bool) -> Callable
     if not measured:
         return lambda key: PRIORS_S[kind_of(*key[:3])]
     was, is_now = _means(before, _sort), _means(now, _sort)
-    kinds_was, kinds_now = _means(before, _kind), _means(now, _kind)
-    slower = [kinds_now[kind] / was_s for kind, was_s in kinds_was.items() if kind in kinds_now and was_s > 0.01]
-    inflation = max((1.0, *slower))
+    kinds_was = _means(before, _kind)
+    slower = sorted(is_now[sort] / was_s for sort, was_s in was.items() if sort in is_now and was_s > 0.01)
+    inflation = max(1.0, slower[len(slower) // 2]) if slower else 1.0
     scale = kinds_was.get("page", PRIORS_S["page"]) / PRIORS_S["page"]
 
     def unit(key: Key) -> float:
@@ -209,7 +220,7 @@ def _units(before: list[Group], now: list[Group], *, measured: bool) -> Callable
             return was[sort]
         estimate = is_now.get(sort, 0.0) / inflation
         if kind in kinds_was:
-            return max(estimate, kinds_was[kind])
+            return max(estimate, kinds_was[kind]) if estimate > _MUCH_DEARER * kinds_was[kind] else kinds_was[kind]
         return max(estimate, _NEW_SHARE * scale * PRIORS_S[kind])
 
     return unit

@@ -17,6 +17,8 @@ from tocsin.rules import RuleErrors, read_rules
 _MARGIN = 0.9
 """Of the workers that fit into memory, so many are advised: caches want room too."""
 
+_MOST_SPILL = 0.05
+_MOST_VISITORS = 0.2
 _MOST_TOLERATED = 3
 _PLAIN = re.compile(r"[ !#$%&'()*+,./0-9:;<=>?@A-Z\[\]^_`a-z|~-]*").fullmatch
 """What may stand in a web server's configuration between quotes without meaning anything there."""
@@ -25,6 +27,12 @@ _PLAIN = re.compile(r"[ !#$%&'()*+,./0-9:;<=>?@A-Z\[\]^_`a-z|~-]*").fullmatch
 def remedies_of(cause: Cause, top: Accused | None, facts: Sequence[Fact], capacity: Capacity) -> tuple[Remedy, ...]:
     """The remedies, what is needed now first."""
     return (*_restart(facts), *_against(cause, top, facts), *_limits(cause, facts, capacity), *_record(cause))
+
+
+def is_narrow(top: Accused) -> bool:
+    """Whether what describes a class of requests hits few others: only then may a rule or a denial be made of it."""
+    one = top.carried
+    return one is None or (one.spill <= _MOST_SPILL and one.visitors <= _MOST_VISITORS)
 
 
 def _restart(facts: Sequence[Fact]) -> Iterator[Remedy]:
@@ -42,7 +50,7 @@ def _restart(facts: Sequence[Fact]) -> Iterator[Remedy]:
 def _against(cause: Cause, top: Accused | None, facts: Sequence[Fact]) -> Iterator[Remedy]:
     if top is None:
         return
-    if top.carried is not None and cause not in {"legitimate-surge", "unknown"}:
+    if top.carried is not None and cause not in {"legitimate-surge", "unknown"} and is_narrow(top):
         if cause == "distributed-flood" and (denial := denial_of(top.carried.signature, facts)):
             text = say("an address that comes once is banned too late: turn the class away in the web server")
             yield Remedy(text, denial)

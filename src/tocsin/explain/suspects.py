@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from msgspec import Struct
 
 from tocsin.detect.contrast import Contrast, Description, Feature, contrasts, holds, narrowed
 from tocsin.explain.load import Key, Load, key_of
 from tocsin.explain.model import Group, Profile, Signature
+from tocsin.rules.compiled import subject_of
+
+SUBJECT = subject_of(32, 64)
+"""How an address is counted and banned: IPv6 by /64."""
 
 _SAME = 0.5
 """Descriptions that share more than this of their kinds of requests say the same."""
@@ -18,8 +22,9 @@ _SAME = 0.5
 class Carried(Struct, frozen=True):
     """A class of requests in an outage, with what is needed to judge it.
 
-    `addresses` maps each to its requests of the class; `visitors` is the share of them by addresses that behave like
-    browsers; `first_ts` when the first of them began.
+    `addresses` maps each (IPv6: its /64) to its requests of the class; `visitors` is the share of them by addresses
+    that behave like browsers, `spill` the share of what went before that the class matches, too; `first_ts` and
+    `last_ts` are when the first and the last of them began.
     """
 
     contrast: Contrast
@@ -29,12 +34,19 @@ class Carried(Struct, frozen=True):
     agents: Counter[str]
     requests: int
     visitors: float
+    spill: float
     first_ts: float
+    last_ts: float
 
     @property
     def each(self) -> float:
         """Requests of an address, on average."""
         return self.requests / max(1, len(self.addresses))
+
+    @property
+    def topmost(self) -> float:
+        """The share of the requests that the ten busiest addresses sent."""
+        return sum(sorted(self.addresses.values(), reverse=True)[:10]) / max(1, self.requests)
 
 
 def carried(load: Load, profiles: Mapping[str, Profile], limit: int = 4) -> list[Carried]:
@@ -47,7 +59,9 @@ def carried(load: Load, profiles: Mapping[str, Profile], limit: int = 4) -> list
         keys = {key for key, cell in load.cells.items() if cell.now and holds(description, cell)}
         if keys and not any(len(keys & other) > _SAME * min(len(keys), len(other)) for other in taken):
             taken.append(keys)
-            found.append(_carried(load, contrast, description, keys, profiles))
+            before = sum(cell.before for cell in cells if holds(description, cell))
+            spill = before / max(1, sum(cell.before for cell in cells))
+            found.append(_carried(load, contrast, description, keys, profiles, spill))
             if len(found) == limit:
                 break
     return found
@@ -77,20 +91,22 @@ class _Useful:
 
 
 def _carried(
-    load: Load, contrast: Contrast, description: Description, keys: set[Key], profiles: Mapping[str, Profile]
+    load: Load,
+    contrast: Contrast,
+    description: Description,
+    keys: set[Key],
+    profiles: Mapping[str, Profile],
+    spill: float,
 ) -> Carried:
     groups = tuple(group for group in load.groups if key_of(group) in keys)
     addresses: Counter[str] = Counter()
     agents: Counter[str] = Counter()
+    visiting = 0
     for group in groups:
         agents[group.user_agent or ""] += group.requests
-        addresses[group.source_ip or ""] += group.requests
+        addresses[SUBJECT(group.source_ip) if group.source_ip else ""] += group.requests
+        visiting += group.requests * is_visiting(profiles.get(SUBJECT(group.source_ip) if group.source_ip else ""))
     requests = sum(group.requests for group in groups)
-    visiting = sum(
-        number
-        for address, number in addresses.items()
-        if (profile := profiles.get(address)) is not None and is_visitor(profile)
-    )
     del addresses[""]
     return Carried(
         contrast,
@@ -100,8 +116,25 @@ def _carried(
         agents,
         requests,
         visiting / max(1, requests),
+        spill,
         min(group.first_ts for group in groups),
+        max(group.last_ts for group in groups),
     )
+
+
+def by_subject(profiles: Iterable[Profile]) -> dict[str, Profile]:
+    """Profiles by how an address is counted; of several in one /64, a visitor's."""
+    found: dict[str, Profile] = {}
+    for one in profiles:
+        subject = SUBJECT(one.source_ip)
+        if subject not in found or is_visitor(one):
+            found[subject] = one
+    return found
+
+
+def is_visiting(profile: Profile | None) -> bool:
+    """As `is_visitor`, of somebody who may not be known."""
+    return profile is not None and is_visitor(profile)
 
 
 def is_visitor(profile: Profile) -> bool:

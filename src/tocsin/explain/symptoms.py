@@ -97,7 +97,8 @@ def symptoms_of(dossier: Dossier) -> list[Symptom]:
     """Every symptom, by time."""
     down = _told_down(dossier.facts)
     found = [symptom for fact in dossier.facts for symptom in _of_fact(fact, down)]
-    found += _of_requests(dossier.accesses, _restarts(dossier.facts))
+    started = _when(dossier.facts, {"started", "recovered"})
+    found += _of_requests(dossier.accesses, _when(dossier.facts, {"stopping"}), started)
     return sorted(found, key=lambda symptom: symptom.ts)
 
 
@@ -178,14 +179,14 @@ def _state(fact: Fact, event: ServiceState, down: Sequence[float]) -> Iterator[S
         yield Symptom(fact.ts, "state", weight, text, fact)
 
 
-def _restarts(facts: Iterable[Fact]) -> list[float]:
-    return [fact.ts for fact, event in events(facts, ServiceState) if event.state == "stopping"]
+def _when(facts: Iterable[Fact], states: set[str]) -> list[float]:
+    return [fact.ts for fact, event in events(facts, ServiceState) if event.state in states]
 
 
 # -- requests ----------------------------------------------------------------------------------------------------------
 
 
-def _of_requests(accesses: Accesses, told_to_stop: list[float]) -> Iterator[Symptom]:
+def _of_requests(accesses: Accesses, told_to_stop: list[float], started: list[float]) -> Iterator[Symptom]:
     rates = accesses.rates(STEP_S)
     usual = _usual(rates)
     for rate in rates:
@@ -193,7 +194,9 @@ def _of_requests(accesses: Accesses, told_to_stop: list[float]) -> Iterator[Symp
         yield from _slow(rate, usual)
     for start, end in _silences(rates, told_to_stop):
         text = say("no request was logged for {span:span}", span=end - start)
-        yield Symptom(start, "silence", 0.7, text, None, end)
+        # after which something had to be started again: then it was no gap of the log's
+        weight = 1.0 if any(start - STEP_S <= ts <= end + _DOWN_S for ts in started) else 0.7
+        yield Symptom(start, "silence", weight, text, None, end)
 
 
 class _Usual(Struct, frozen=True):

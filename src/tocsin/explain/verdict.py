@@ -14,9 +14,8 @@ from tocsin.explain.culprits import culprits_of
 from tocsin.explain.incident import Trouble
 from tocsin.explain.load import Load, load_of
 from tocsin.explain.model import Cause, Dossier, Fact, Incident, Profile, Said, Signature, Spared, Value, say
-from tocsin.explain.remedies import remedies_of
-from tocsin.explain.suspects import carried
-from tocsin.explain.symptoms import events
+from tocsin.explain.remedies import is_narrow, remedies_of
+from tocsin.explain.suspects import by_subject, carried
 from tocsin.explain.timeline import timeline_of
 from tocsin.model import ProcessKilled
 
@@ -51,7 +50,10 @@ class Case(Struct, frozen=True):
 
 def case_of(dossier: Dossier, trouble: Trouble, troubles: Sequence[Trouble]) -> Case:
     """The evidence of one outage, and whom it speaks against."""
-    facts = tuple(one for one in dossier.facts if trouble.start - AROUND_S <= one.ts <= trouble.end + AROUND_S / 6)
+    earliest = max((one.end for one in troubles if one.end < trouble.start), default=trouble.start - AROUND_S)
+    latest = min((one.start for one in troubles if one.start > trouble.end), default=trouble.end + AROUND_S)
+    first, last = max(earliest, trouble.start - AROUND_S), min(latest, trouble.end + AROUND_S / 6)
+    facts = tuple(one for one in dossier.facts if first < one.ts <= last)
     capacity = capacity_of(facts)
     load = load_of(dossier.accesses, trouble, [other for other in troubles if other is not trouble])
     accused: list[Accused] = list(culprits_of(trouble, facts, dossier.accesses, load, capacity))
@@ -59,7 +61,7 @@ def case_of(dossier: Dossier, trouble: Trouble, troubles: Sequence[Trouble]) -> 
     if load is not None:
         begin, end = load.start, trouble.end + _AFTER_S
         present = [one.source_ip for one in dossier.accesses.profiles(begin, end)]
-        profiles = {one.source_ip: one for one in dossier.accesses.profiles_of(present)}
+        profiles = by_subject(dossier.accesses.profiles_of(present))
         accused += accused_requests(dossier.accesses, load, carried(load, profiles), trouble.start, end)
     accused.sort(
         key=lambda one: (-round(one.score, 2), _ORDER.index(one.suspect.cause))
@@ -80,7 +82,7 @@ def judge(dossier: Dossier, case: Case) -> Incident:
     deny: tuple[Signature, ...] = ()
     if top is not None and cause in _BANNABLE:
         ban, spare = _bans(top, case)
-        if top.suspect.signature is not None:
+        if top.suspect.signature is not None and is_narrow(top):
             deny = (top.suspect.signature,)
     onset = trouble.start
     if top is not None and top.carried is not None and case.load is not None:
@@ -138,11 +140,12 @@ def _summary(case: Case, top: Accused | None, cause: Cause) -> Said:
 
 def _fell(case: Case) -> Said:
     trouble = case.trouble
-    killed = [event for _, event in events(case.facts, ProcessKilled) if event.by != "signal"]
+    shown = [(one.ts, one.fact.event) for one in trouble.of("killed") if one.fact is not None]
+    killed = [(ts, event) for ts, event in shown if isinstance(event, ProcessKilled) and event.by != "signal"]
     heaviest = max(trouble.symptoms, key=lambda one: (one.weight, -one.ts))
     if killed:
-        names = ", ".join(sorted({event.process for event in killed}))
-        ts = next(one.ts for one in trouble.symptoms if one.kind == "killed")
+        names = ", ".join(sorted({event.process for _, event in killed}))
+        ts = killed[0][0]
         if len(killed) == 1:
             return say("On {ts:time} memory ran out, and the kernel killed {names}", ts=ts, names=names)
         return say(

@@ -70,7 +70,7 @@ def test_a_description_is_narrowed_by_what_all_share() -> None:
 def test_shapes() -> None:
     assert path_shapes("/shop/item/1234") == ("/shop/item/1234", "/shop/item/*")
     assert path_shapes("/") == ("/",)
-    assert query_parts("s=abc&page=2") == ("s=", "s=abc", "page=", "page=2")
+    assert query_parts("s=abc&page=2") == ("s=", "s=abc", "page=", "page=2", "=")
     assert (
         agent_tokens("Mozilla/5.0 (compatible; Googlebot/2.1; +http://www.google.com/bot.html)")[1] == "Googlebot/2.1"
     )
