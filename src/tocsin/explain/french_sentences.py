@@ -222,6 +222,8 @@ processes were killed for want of memory as well
 = des processus ont aussi été tués faute de mémoire
 no room left: {where}
 = disque plein : {where}
+no request was logged any more, while other logs go on for {span:span}
+= plus aucune requête n’a été journalisée, alors que d’autres journaux continuent pendant {span:span}
 {limit} of {service}
 = {limit} de {service}
 ordinary load reached it: nothing came that does not come otherwise

@@ -67,6 +67,9 @@ _FINE_S = 2.0
 _TIMEOUTS_LEAST = 10
 _SLOW_S = 8.0
 _SILENCE_LEAST_S = 60.0
+_GOES_ON = frozenset(("system", "snapshot"))
+"""Logs that go on whatever becomes of the site."""
+
 _MOST_SILENCES = 12
 _SILENCE_EXPECTED = 20.0
 """So many requests would have come: by chance, none do once in 5e8 times."""
@@ -99,6 +102,7 @@ def symptoms_of(dossier: Dossier) -> list[Symptom]:
     found = [symptom for fact in dossier.facts for symptom in _of_fact(fact, down)]
     started = _when(dossier.facts, {"started", "recovered"})
     found += _of_requests(dossier.accesses, _when(dossier.facts, {"stopping"}), started)
+    found += _falling_silent(dossier)
     return sorted(found, key=lambda symptom: symptom.ts)
 
 
@@ -268,6 +272,22 @@ def _silences(rates: list[Rate], told_to_stop: list[float]) -> list[tuple[float,
         if not any(start - 2 * STEP_S <= ts <= end for ts in told_to_stop):
             found.append((start, end))
     return found if len(found) <= _MOST_SILENCES else []
+
+
+def _falling_silent(dossier: Dossier) -> Iterator[Symptom]:
+    """Requests that cease while the machine's other logs go on: a server that never came back leaves no gap, but an
+    end.
+    """
+    accesses = dossier.accesses
+    others = [one.end for one in dossier.coverage if one.kind in _GOES_ON and one.end is not None]
+    if accesses.end is None or not others:
+        return
+    start, end = accesses.end, min(max(others), accesses.end + 3600)
+    recent = sum(rate.requests for rate in accesses.rates(STEP_S, start - 3600, start))
+    lasted_s = min(3600.0, start - (accesses.start or start))
+    if end - start >= _SILENCE_LEAST_S and recent / 5 / max(STEP_S, lasted_s) * (end - start) >= _SILENCE_EXPECTED:
+        text = say("no request was logged any more, while other logs go on for {span:span}", span=end - start)
+        yield Symptom(start, "silence", 0.5, text, None, min(end, start + STEP_S))
 
 
 def _mean(values: list[int]) -> float:
