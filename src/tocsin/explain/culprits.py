@@ -290,7 +290,8 @@ def _connections(trouble: Trouble, facts: Sequence[Fact], accesses: Accesses, lo
     score = 0.0
     if timeouts >= 10 and timeouts >= 5 * usual:
         score = 0.5 + 0.2 * saturated + 0.25 * min(1.0, 2 * timeouts / max(1, others))
-    if saturated and not starved and load is not None and _is_thin(load, trouble):
+    # a server that goes silent for long was thrashing: slow clients leave it room to answer others now and then
+    if saturated and not starved and not trouble.of("silence") and load is not None and _is_thin(load, trouble):
         score = max(score, 0.72)
     if sum(number for _, number in holders) >= 20 and saturated:
         score = max(score, 0.6)
