@@ -1,6 +1,6 @@
 """`make bench`: every bench, or those named, as a table on the terminal and in `bench/results/`.
 
-    .venv/bin/python bench/run.py [NAME...]        NAME: throughput, latency, restart, footprint, dropin
+    .venv/bin/python bench/run.py [NAME...]        NAME: throughput, latency, restart, footprint, dropin, explain
 
 Without a name all run, in that order. Leaves with 1 where a figure misses what is asked, 64 for an unknown name.
 """
@@ -17,7 +17,7 @@ import msgspec
 
 from measuring import ROOT, SCRATCH, Measure, Skipped, machine
 
-BENCHES = ("throughput", "latency", "restart", "footprint", "dropin")
+BENCHES = ("throughput", "latency", "restart", "footprint", "dropin", "explain")
 RESULTS = Path(__file__).resolve().parent / "results"
 
 

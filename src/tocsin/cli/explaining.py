@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import shutil
 from collections.abc import Sequence
@@ -45,9 +46,15 @@ def run(
     if missing:
         raise Failure(NO_INPUT, *missing)
     out = Output(as_json=as_json)
-    dossier = _gathered(paths, now, zone if tz else None)
-    _require_something(dossier, paths)
-    report = with_effects(explain(dossier), now, zone)
+    collecting = gc.isenabled()
+    gc.disable()  # nothing here makes cycles, and looking for them among a million objects takes a tenth of the time
+    try:
+        dossier = _gathered(paths, now, zone if tz else None)
+        _require_something(dossier, paths)
+        report = with_effects(explain(dossier), now, zone)
+    finally:
+        if collecting:
+            gc.enable()
     language = Language(code, zone if tz else _zone_shown(dossier, zone))
     if as_json:
         from tocsin.explain.document import document  # noqa: PLC0415  here alone

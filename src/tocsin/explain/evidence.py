@@ -27,8 +27,7 @@ from tocsin.sources.notice import SourceError
 if TYPE_CHECKING:
     from tocsin.explain.accesses import AccessLogs
 
-ACCESS_BLOCK_BYTES = 8 << 20
-TELLER_BLOCK_BYTES = 1 << 20
+BLOCK_BYTES = 1 << 20
 MOST_COMPARED = 1000
 """Of one log's lines that name a client: enough to tell its zone."""
 
@@ -119,7 +118,7 @@ class _Gathering:
         for file, access in self._accesses:
             number = logs.add_log(file, access, file.vhost or vhost_of(file.name))
             last = b""
-            for batch in self._batches(file, ACCESS_BLOCK_BYTES):
+            for batch in self._batches(file):
                 logs.add(number, batch)
                 last = batch.data
             if last and logs.is_cut(number, last[last.rfind(b"\n", 0, -1) + 1 : -1]):
@@ -179,14 +178,14 @@ class _Gathering:
 
     def _hear(self, file: File, teller: Teller, now_ts: float) -> Hearing:
         hearing = Hearing(file.name, teller, Anchor(now_ts, UTC))
-        for batch in self._batches(file, TELLER_BLOCK_BYTES):
+        for batch in self._batches(file):
             hearing.take(batch.data.decode("utf-8", "backslashreplace"), batch.line)
         hearing.finish()
         self._notes[file.name] += hearing.notes()
         self.heard.append((file, hearing))
         return hearing
 
-    def _batches(self, file: File, block_bytes: int) -> Iterator[Batch]:
+    def _batches(self, file: File) -> Iterator[Batch]:
         """The lines of a file; what went wrong becomes notes."""
         notes = self._notes[file.name]
         nuls = 0
@@ -200,7 +199,7 @@ class _Gathering:
 
         for batch in read_finished(
             [Path(file.path)],
-            block_bytes=block_bytes,
+            block_bytes=BLOCK_BYTES,
             progress=advanced,
             on_error=failed,
             on_notice=lambda _: notes.append(
@@ -292,7 +291,7 @@ class _Gathering:
     def _of_unknown(self) -> Iterator[Coverage]:
         for file in self._unknown:
             lines = 0
-            for batch in self._batches(file, TELLER_BLOCK_BYTES):
+            for batch in self._batches(file):
                 lines += batch.data.count(b"\n")
             text = say("It fits no format that is known; it was not used.")
             yield Coverage(file.name, "unknown", None, None, lines, lines, (), (text, *self._notes[file.name]))

@@ -12,13 +12,12 @@ import os
 from bisect import bisect_left
 from collections.abc import Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from datetime import UTC
 
 from msgspec import Struct
 
-from tocsin.explain.shapes import Shape, masked, shape_of, took_of
-from tocsin.explain.table import PARTS, Table
-from tocsin.formats import Anchor, Format, vhost_combined
+from tocsin.explain.shapes import Shape, masked, shape_of, took_of, vhost_text
+from tocsin.explain.table import PARTED, PARTS, Table
+from tocsin.formats import Anchor, Format
 from tocsin.formats.request import split_request
 from tocsin.model import Batch, HttpRequest, Unparsed
 from tocsin.sources.lines import count_lines
@@ -31,7 +30,6 @@ PACKED_ROWS = 1_000_000
 
 _OCTET = "(25[0-5]|2[0-4][0-9]|1[0-9]{2}|[1-9]?[0-9])"
 _IPV4 = rf"({_OCTET}\.){{3}}{_OCTET}"
-_HOT = r'[A-Z]{3,7} /[^ "%#?]*(\?[^ "#]+)? HTTP/[0-9](\.[0-9])?'
 _SLOW = (
     ("line", "ubigint"), ("source", "usmallint"), ("ts", "double"), ("took", "double"), ("status", "bigint"),
     ("body_bytes", "bigint"), ("address", "varchar"), ("vhost", "varchar"), ("method", "varchar"), ("path", "varchar"),
@@ -67,6 +65,18 @@ class Segment(Struct, frozen=True, gc=False):
     offset: int
 
 
+class _Part(Struct):
+    """A batch in a block: of which log, where it stands in both, and its bytes where the block has others for them."""
+
+    source: int
+    line: int
+    offset: int
+    lines: int
+    begin: int
+    size: int
+    original: bytes | None
+
+
 class _Block(Struct):
     """Lines that wait to be taken apart together: all of one format."""
 
@@ -74,14 +84,23 @@ class _Block(Struct):
     shape: Shape
     word: int
     fd: int
-    parts: list[tuple[int, Batch, int]]
+    parts: list[_Part]
     size: int = 0
     lines: int = 0
 
+    def write(self, part: _Part, original: bytes, data: bytes) -> None:
+        """Append a part's bytes, as DuckDB shall see them."""
+        part.begin, part.size = self.size, len(data)
+        part.original = None if data is original else original
+        self.size += os.pwrite(self.fd, data, self.size)
+
+    def data(self, part: _Part) -> bytes:
+        """A part's bytes, as they were read."""
+        return os.pread(self.fd, part.size, part.begin) if part.original is None else part.original
+
 
 class Loader:
-    """Takes batches of access logs in; `table` holds what became of them. While one block is taken apart the next is
-    read."""
+    """Takes batches of access logs into its `table`. While one block is taken apart the next is read."""
 
     def __init__(self, anchor: Anchor) -> None:
         self.table = Table()
@@ -92,6 +111,7 @@ class Loader:
         self._blocks: dict[tuple[str, int], _Block] = {}
         self._slow: list[tuple[object, ...]] = []
         self._unpacked = 0
+        self._free: list[int] = []
         self._worker = ThreadPoolExecutor(1)
         self._flushing: Future[None] | None = None
 
@@ -108,16 +128,16 @@ class Loader:
         shape = shape_of(log.format.name)
         if shape is None:
             self.wait()
-            self._read(self._segment(source, batch, lines), source, batch.data[:-1].split(b"\n"))
+            number = self._segment(source, batch.line, batch.offset, lines)
+            self._read(number, source, batch.data[:-1].split(b"\n"))
             return
         block = self._blocks.get((log.format.name, log.word))
         if block is None:
-            block = _Block(log.format, shape, log.word, os.memfd_create("lines", os.MFD_CLOEXEC), [])
-            self._blocks[log.format.name, log.word] = block
-        data = masked(batch.data)
-        os.pwrite(block.fd, data, block.size)
-        block.parts.append((source, batch, lines))
-        block.size += len(data)
+            fd = self._free.pop() if self._free else os.memfd_create("lines", os.MFD_CLOEXEC)
+            block = self._blocks[log.format.name, log.word] = _Block(log.format, shape, log.word, fd, [])
+        part = _Part(source, batch.line, batch.offset, lines, 0, 0, None)
+        block.write(part, batch.data, masked(batch.data))
+        block.parts.append(part)
         block.lines += lines
         if sum(one.size for one in self._blocks.values()) >= BLOCK_BYTES:
             key = max(self._blocks, key=lambda one: self._blocks[one].size)
@@ -137,6 +157,8 @@ class Loader:
             self._flush(block)
         self._blocks.clear()
         self._worker.shutdown()
+        for fd in self._free:
+            os.close(fd)
         self._flush_slow()
         self.table.run("""create table pages as select r.id, p.page from requests r
             join (select method, path, protocol, min(id) as page from requests group by all) p
@@ -145,10 +167,10 @@ class Loader:
 
     # -- single lines ------------------------------------------------------------------------------------------------
 
-    def _segment(self, source: int, batch: Batch, lines: int) -> int:
+    def _segment(self, source: int, line: int, offset: int, lines: int) -> int:
         """Number these lines; the number of the first."""
         first = self._lines
-        self.segments.append(Segment(first, source, batch.line, batch.offset))
+        self.segments.append(Segment(first, source, line, offset))
         self._lines += lines
         return first
 
@@ -197,12 +219,12 @@ class Loader:
     # -- blocks ------------------------------------------------------------------------------------------------------
 
     def _flush(self, block: _Block) -> None:
-        firsts = [self._segment(source, batch, lines) for source, batch, lines in block.parts]
+        firsts = [self._segment(part.source, part.line, part.offset, part.lines) for part in block.parts]
         whole = self._stage(block)
         if not whole:  # there are empty lines, which DuckDB leaves out
-            block.size = 0
-            for _, batch, _ in block.parts:
-                block.size += os.pwrite(block.fd, masked(batch.data, empty=True), block.size)
+            written, block.size = [block.data(part) for part in block.parts], 0
+            for part, data in zip(block.parts, written, strict=True):
+                block.write(part, data, masked(data, empty=True))
             whole = self._stage(block)
         slow = list(range(block.lines))
         if whole:
@@ -212,7 +234,7 @@ class Loader:
                 self._encode(block, firsts[0])
         self.table.run("drop table stage")
         self._read_some(block, firsts, slow)
-        os.close(block.fd)
+        self._free.append(block.fd)  # its pages are there already: as much time as to fill them
         self._pack(block.lines)
 
     def _pack(self, rows: int) -> None:
@@ -264,16 +286,16 @@ class Loader:
         self._clients(block)
         self._vhosts(block)
         self._requests()
-        run("""create or replace temp table raw_referers as
-            select raw, host_of(raw) as text from (select distinct referer as raw from stage where fast)""")
-        self.table.learn("referers", "select text from raw_referers")
+        self.table.freshen("referers", "referer", "host_of(raw) as text")
+        self.table.learn("referers", "select text from fresh")
+        run("insert into raw_referers select raw, id from fresh left join known_referers using (text)")
         run("""create or replace temp table raw_agents as
             select raw, nullif(nullif(raw, '-'), '') as text
             from (select distinct agent as raw from stage where fast)""")
         self.table.learn("agents", "select text from raw_agents")
-        for table, texts in (("clients", "addresses"), ("referers", "referers"), ("agents", "agents")):
+        for table, texts in (("clients", "addresses"), ("agents", "agents")):
             run(f"""create or replace temp table raw_{table} as
-                select raw, id from raw_{table} d left join known_{texts} t using (text)""")
+                select raw, id from raw_{table} d left join known_{texts} using (text)""")
         run(f"""insert into hits
             select {first} + s.rowid, g.source, t.ts, s.took, s.status, s.size,
                 c.id, v.id, r.id, u.id, f.id
@@ -291,11 +313,11 @@ class Loader:
         starts: list[int] = []
         sources: list[int] = []
         at = 0
-        for source, _, lines in block.parts:
-            if not sources or sources[-1] != source:
+        for part in block.parts:
+            if not sources or sources[-1] != part.source:
                 starts.append(at)
-                sources.append(source)
-            at += lines
+                sources.append(part.source)
+            at += part.lines
         if len(sources) == 1:
             return f"cross join (select {sources[0]} as source) g"
         self.table.run(
@@ -323,8 +345,8 @@ class Loader:
     def _vhosts(self, block: _Block) -> None:
         """What the lines name, else what the log's own name tells."""
         raws = [raw for (raw,) in self.table.run("select distinct vhost from stage where fast")]
-        named = [_vhost_of(raw) if raw is not None else None for raw in raws]
-        sources = sorted({source for source, _, _ in block.parts})
+        named = [vhost_text(raw) if raw is not None else None for raw in raws]
+        sources = sorted({part.source for part in block.parts})
         rows = [
             (raw, source, name or self.logs[source].vhost)
             for raw, name in zip(raws, named, strict=True)
@@ -342,43 +364,29 @@ class Loader:
     def _requests(self) -> None:
         """Ordinary request lines are split here, the others as the formats split them."""
         run = self.table.run
-        run(f"""create or replace temp table parted as
-            select raw, split_part(raw, ' ', 1) as method, split_part(split_part(raw, ' ', 2), '?', 1) as path,
-                substr(split_part(raw, ' ', 2), length(path) + 2) as query, split_part(raw, ' ', 3) as protocol,
-                regexp_full_match(raw, '{_HOT}') and not contains(path, '//') and not contains(path, '/.') as hot
-            from (select distinct request as raw from stage where fast)""")
-        odd = [raw for (raw,) in run("select raw from parted where not hot")]
+        self.table.freshen("requests", "request", PARTED)
+        odd = [raw for (raw,) in run("select raw from fresh where not hot")]
         if odd:
-            run("delete from parted where not hot")
+            run("delete from fresh where not hot")
             split = [split_request(raw) for raw in odd]
             columns = [list(column) for column in zip(*split, strict=True)]
             unnested = ", ".join(f"unnest(${number}::varchar[])" for number in (1, 2, 3, 4, 5))
-            run(f"insert into parted select {unnested}, false", [odd, columns[0], *columns[2:]])
-        self.table.learn("requests", "select method, path, query, protocol from parted", PARTS)
-        run(f"""create or replace temp table raw_requests as
-            select d.raw, r.id from parted d join known_requests r on {_SAME}""")
+            run(f"insert into fresh select {unnested}, false", [odd, columns[0], *columns[2:]])
+        self.table.learn("requests", "select method, path, query, protocol from fresh", PARTS)
+        run(f"insert into raw_requests select d.raw, r.id from fresh d join known_requests r on {_SAME}")
 
     def _read_some(self, block: _Block, firsts: list[int], rows: list[int]) -> None:
         """Rows of a block, ascending, through its format."""
         at = begin = 0
-        for (source, batch, count), first in zip(block.parts, firsts, strict=True):
-            end = begin + count
+        for part, first in zip(block.parts, firsts, strict=True):
+            end = begin + part.lines
             until = bisect_left(rows, end, at)
             if until > at:
-                lines = batch.data[:-1].split(b"\n")
-                self._read(first, source, lines, [row - begin for row in rows[at:until]])
+                numbers = [row - begin for row in rows[at:until]]
+                self._read(first, part.source, block.data(part)[:-1].split(b"\n"), numbers)
             at, begin = until, end
 
 
 def _fit(number: int | None) -> int | None:
     """What a column holds: JSON's numbers have no end."""
-    return number if number is None or number < MOST_NUMBER else MOST_NUMBER
-
-
-_VHOSTS = vhost_combined()
-
-
-def _vhost_of(raw: str) -> str | None:
-    """A virtual host as formats read it, without its port."""
-    event = _VHOSTS.parse(f'{raw} - - - [01/Jan/2000:00:00:00 +0000] "-" 200 - "-" "-"'.encode(), Anchor(0.0, UTC))
-    return event.vhost if isinstance(event, HttpRequest) else None
+    return None if number is None else min(number, MOST_NUMBER)

@@ -17,7 +17,7 @@ from tocsin.explain.model import Accesses, Group
 LEADS_S = (0.0, 5.0, 10.0, 20.0, 30.0, 45.0, 60.0, 90.0, 120.0, 180.0, 300.0, 600.0, 1200.0, 1800.0)
 """How long before the first symptom the rise may have begun: the likeliest of these is taken."""
 
-BEFORE_S = 3600.0
+BEFORE_S = 2700.0
 """How much of what went before the rise it is compared with, and of the same hour on each of DAYS days."""
 
 DAYS = 7
@@ -135,7 +135,7 @@ def _same_hour(accesses: Accesses, first: float, troubles: Sequence[Trouble]) ->
         covered = (accesses.start or 0.0) <= start and end <= (accesses.end or 0.0)
         if covered and not any(one.start - _GUARD_S < end and start < one.end + _GUARD_S for one in troubles):
             spans.append((start, end))
-    return spans[-3:]
+    return spans[-2:]
 
 
 def _rise(slices: list[_Slice], elsewhere: list[_Slice]) -> tuple[int, float]:

@@ -79,7 +79,6 @@ class Rate(Struct, frozen=True, gc=False):
     requests: int
     failed: int
     timeouts: int
-    addresses: int
     busy_s: float | None = None
     slowest_s: float | None = None
 

@@ -7,11 +7,13 @@ the others are given to the format itself. Then whatever DuckDB reads is what th
 from __future__ import annotations
 
 import re
+from datetime import UTC
 
 from msgspec import Struct
 
-from tocsin.formats import Format, apache
+from tocsin.formats import Anchor, Format, apache, vhost_combined
 from tocsin.formats.access import COMBINED, VHOST_COMBINED
+from tocsin.model import HttpRequest
 
 FOREIGN = (b"\r", b"\0", b"\x01")
 """Bytes that DuckDB's reader of lines takes for something else than a character."""
@@ -152,3 +154,12 @@ def _each_not_utf8(data: bytes, at: int) -> list[int]:
             begins.append(at)
         at = end + 1
     return begins
+
+
+_VHOSTS = vhost_combined()
+
+
+def vhost_text(raw: str) -> str | None:
+    """A virtual host as formats read it, without its port."""
+    event = _VHOSTS.parse(f'{raw} - - - [01/Jan/2000:00:00:00 +0000] "-" 200 - "-" "-"'.encode(), Anchor(0.0, UTC))
+    return event.vhost if isinstance(event, HttpRequest) else None

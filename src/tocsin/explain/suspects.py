@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
 
 from msgspec import Struct
@@ -54,12 +54,24 @@ def carried(load: Load, profiles: Mapping[str, Profile], limit: int = 4) -> list
     cells = list(load.cells.values())
     found: list[Carried] = []
     taken: list[set[Key]] = []
-    for contrast in contrasts(cells, load.now_s, load.before_s, limit=40):
-        description = narrowed(contrast.features, cells, _Useful(load, contrast))
-        keys = {key for key, cell in load.cells.items() if cell.now and holds(description, cell)}
+    ranked = contrasts(cells, load.now_s, load.before_s, limit=40)
+    wanted = {feature for contrast in ranked for feature in contrast.features}
+    holders: defaultdict[Feature, set[Key]] = defaultdict(set)  # each cell is looked at once, not once a description
+    for key, cell in load.cells.items():
+        for feature in wanted.intersection(cell.features):
+            holders[feature].add(key)
+    useful = _Useful(load)
+    for contrast in ranked:
+        within = (
+            set.intersection(*(holders[one] for one in contrast.features)) if contrast.features else set(load.cells)
+        )
+        useful.described = bool(contrast.features)
+        described = {key: load.cells[key] for key in sorted(within, key=repr)}
+        description = narrowed(contrast.features, described.values(), useful)
+        keys = {key for key, cell in described.items() if cell.now and holds(description, cell)}
         if keys and not any(len(keys & other) > _SAME * min(len(keys), len(other)) for other in taken):
             taken.append(keys)
-            before = sum(cell.before for cell in cells if holds(description, cell))
+            before = sum(cell.before for cell in described.values() if holds(description, cell))
             spill = before / max(1, sum(cell.before for cell in cells))
             found.append(_carried(load, contrast, description, keys, profiles, spill))
             if len(found) == limit:
@@ -70,11 +82,11 @@ def carried(load: Load, profiles: Mapping[str, Profile], limit: int = 4) -> list
 class _Useful:
     """Whether a value narrows a description: it is rare in what went before."""
 
-    def __init__(self, load: Load, contrast: Contrast) -> None:
+    def __init__(self, load: Load) -> None:
         self._ratio = load.now_s / load.before_s if load.before_s else 0.0
         self._now: Counter[Feature] = Counter()
         self._before: Counter[Feature] = Counter()
-        self._described = bool(contrast.features)
+        self.described = True
         for cell in load.cells.values():
             for feature in cell.features:
                 if feature[0] in {"user_agent", "vhost"}:
@@ -87,7 +99,7 @@ class _Useful:
             return self._vhosts > 1
         if feature[0] == "user_agent":
             return self._ratio * self._before[feature] <= 0.05 * self._now[feature]
-        return self._described
+        return self.described
 
 
 def _carried(

@@ -53,6 +53,15 @@ create macro is_asset(path) as regexp_matches(path, '{_ASSET}', 'i');
 PARTS = "method, path, query, protocol"
 """The columns that a request line consists of."""
 
+_HOT = r'[A-Z]{3,7} /[^ "%#?]*(\?[^ "#]+)? HTTP/[0-9](\.[0-9])?'
+PARTED = f"""split_part(raw, ' ', 1) as method, split_part(split_part(raw, ' ', 2), '?', 1) as path,
+    substr(split_part(raw, ' ', 2), length(path) + 2) as query, split_part(raw, ' ', 3) as protocol,
+    regexp_full_match(raw, '{_HOT}') and not contains(path, '//') and not contains(path, '/.') as hot"""
+"""Those of a request line (`raw`), and whether they are what the formats would make of it."""
+
+MOST_RAW = 200_000
+"""Requests and referers as they are written whose numbers are remembered: most of a block's were in those before."""
+
 
 class Table:
     """A connection with the empty tables, and statements on it."""
@@ -61,6 +70,19 @@ class Table:
         self.connection = duckdb.connect(config=_SETTINGS)
         self.connection.execute(_SCHEMA)
         self._spill: TemporaryDirectory[str] | None = None
+
+    def freshen(self, table: str, column: str, parts: str) -> None:
+        """Put those texts of the stage's column into `fresh` that raw_TABLE does not know yet, with `parts` of each.
+
+        raw_TABLE keeps the numbers of texts as they are written; whoever calls adds those of `fresh`.
+        """
+        run = self.run
+        run(f"create temp table if not exists raw_{table}(raw varchar, id integer)")
+        if run(f"select count(*) from raw_{table}")[0][0] > MOST_RAW:
+            run(f"create or replace temp table raw_{table}(raw varchar, id integer)")
+        run(f"""create or replace temp table fresh as select raw, {parts} from (
+            select distinct {column} as raw from stage s where fast
+                and not exists (select 1 from raw_{table} r where r.raw is not distinct from s.{column}))""")
 
     def learn(self, table: str, texts: str, columns: str = "text") -> None:
         """Give a number to each text that has none yet; those asked for stand in `known_TABLE` then, with theirs.

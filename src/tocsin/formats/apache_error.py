@@ -22,6 +22,7 @@ from tocsin.formats.addresses import canonical
 from tocsin.formats.base import Anchor
 from tocsin.formats.dates import Stamp, time_piece
 from tocsin.formats.entries import DETAIL_CHARACTERS, Entries, cut, errno_event, fatal_signal
+from tocsin.formats.heard import Hours
 from tocsin.formats.php_messages import php_event, relayed_event
 from tocsin.formats.told import Told
 from tocsin.model import AppError, LimitReached, ProcessKilled, ServerEvent, ServiceState
@@ -281,7 +282,7 @@ class ApacheError(Entries):
 
     def __init__(self) -> None:
         super().__init__()
-        self._stamp = Stamp([time_piece("%a %b %e %H:%M:%S %Y")])
+        self._hours = Hours(Stamp([time_piece("%a %b %e %H:%M:%S %Y")]).ts, 14)
         self._reloaded_ts = self._started_ts = _NEVER
 
     def tell(self, line: str, number: int, anchor: Anchor) -> Sequence[Told]:
@@ -290,7 +291,7 @@ class ApacheError(Entries):
         head = _LINE(line)
         if head is None:
             return self._misfit(line)
-        ts = self._stamp.ts(f"{head['day']} {head['year']}", anchor)
+        ts = self._hours.ts(f"{head['day']} {head['year']}", anchor)
         if ts is None:
             return self._misfit(line)
         fraction = head["fraction"]

@@ -8,6 +8,7 @@ whole lines of their logs, time and all; Apache and the databases their messages
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 from typing import Literal
 
 from msgspec.structs import replace
@@ -46,6 +47,31 @@ _ERRORS: tuple[tuple[str, Literal["full", "read-only"]], ...] = (
 _END = re.compile(r"(?: ?\((?:os error )?28\)|[)\]\"'.!,;]){0,4}\s{0,4}").fullmatch
 _RSYSLOG_END = re.compile(r" \[v[0-9].{0,200}\]\s{0,4}", re.DOTALL).fullmatch
 _PATH = re.compile(r"(?<![^\s'\"`(=:])(/[^\s'\"`:,()\[\]]{1,255})").search
+
+
+_READ = frozenset(("nginx", "php-fpm", "php", "postgresql", "mysql", "mariadb", "apache2"))
+_LOGINS = ("Failed ", "Accepted ", "Invalid ", "Illegal ", "User ", "Connection ", "Disconnect", "message repeated ")
+
+
+@lru_cache(maxsize=4096)
+def _words_of(tag: str) -> tuple[str, ...] | None:
+    """Some of what must stand in a message under a tag for it to tell anything; None where any may."""
+    program = tag.rsplit("/", 1)[-1].lower()
+    if service_name(tag) in _READ or _RUN_PARTS(tag):
+        return None
+    if program in _CRONS:
+        return ("CMD (", "Job ")
+    return (" ; COMMAND=",) if program == "sudo" else ()
+
+
+def is_idle(tag: str, line: str, begin: int) -> bool:
+    """Whether the message that begins there in a line can tell nothing, as most of what a system logs."""
+    if tag in TAGS:
+        return not line.startswith(_LOGINS, begin)
+    words = _words_of(tag)
+    if words is None or "No space" in line or "quota" in line or "Read-only" in line:
+        return False
+    return not any(word in line for word in words)
 
 
 class DaemonMessages:

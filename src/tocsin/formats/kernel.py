@@ -87,6 +87,13 @@ _STORAGE: tuple[tuple[Callable[[str], re.Match[str] | None], Failure], ...] = (
 _NO_DISK = re.compile(r"(?:/dev/)?(?:fd|sr|loop)[0-9]{1,3}").fullmatch
 
 
+_TELLS = re.compile(
+    r"[Kk]ill|pid|audit\(|segfault|protection|trap |blocked|lockup|flooding|table full|tcp_mem|orphaned|rejected"
+    r"|file-max|rror|read|No space|XFS|Linux version|panic"
+).search
+"""Of what stands in every message that is understood outside a report."""
+
+
 def split_uptime(message: str) -> tuple[float | None, str]:
     """A kernel message as syslog forwards it: seconds since boot, where they stand in front, and the rest."""
     match = _FORWARDED(message)
@@ -99,6 +106,10 @@ class KernelMessages:
     def __init__(self) -> None:
         self._oom = OomReports()
         self._tied_s: float | None = None
+
+    def is_idle(self, line: str, begin: int = 0) -> bool:
+        """Whether the message that begins there in a line can tell nothing: a packet that the firewall logs."""
+        return not self._oom.is_open and _TELLS(line, begin) is None
 
     def tell(self, message: str, heard: Heard) -> list[Told]:
         """What becomes known with a message, freed of stamps."""

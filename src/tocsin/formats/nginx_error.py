@@ -18,6 +18,7 @@ from tocsin.formats.addresses import canonical
 from tocsin.formats.base import Anchor
 from tocsin.formats.dates import Stamp, time_piece
 from tocsin.formats.entries import DETAIL_CHARACTERS, Entries, cut, errno_event, fatal_signal
+from tocsin.formats.heard import Hours
 from tocsin.formats.php_messages import relayed_event
 from tocsin.formats.told import Told
 from tocsin.model import AppError, LimitReached, ProcessKilled, ServerEvent, ServiceState
@@ -77,7 +78,7 @@ class NginxError(Entries):
 
     def __init__(self) -> None:
         super().__init__()
-        self._stamp = Stamp([time_piece("%Y/%m/%d %H:%M:%S")])
+        self._hours = Hours(Stamp([time_piece("%Y/%m/%d %H:%M:%S")]).ts, 14)
         self._stderr_left = 0
         self._stderr_level = ""
         self._reloading = False
@@ -97,7 +98,7 @@ class NginxError(Entries):
         if self._stderr_left > 0:
             return self._stderr_continued(line, number)
         head = _LINE(line)
-        ts = self._stamp.ts(head[1], anchor) if head else None
+        ts = self._hours.ts(head[1], anchor) if head else None
         if head is None or ts is None:
             return self._misfit(line)
         self.ts = ts

@@ -122,6 +122,11 @@ class OomReports:
         self._report: _Report | None = None
         self._lately = Lately(_AGAIN_S)
 
+    @property
+    def is_open(self) -> bool:
+        """Whether a report is being read, so that any line may belong to it."""
+        return self._report is not None
+
     def end(self, heard: Heard) -> list[Told]:
         """What a report told that a line can no more belong to."""
         return self.finish() if self._report is not None and self._report.is_over(heard) else []

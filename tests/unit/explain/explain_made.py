@@ -94,7 +94,6 @@ class Requests:
             len(ones),
             sum((one.status or 0) >= 500 for one in ones),
             sum(one.status == 408 or (one.status == 400 and not one.method) for one in ones),
-            len({one.source_ip for one in ones}),
             sum(timed) if timed else None,
             max(timed) if timed else None,
         )
