@@ -11,7 +11,7 @@ from datetime import UTC
 
 from msgspec import Struct
 
-from tocsin.formats import Anchor, Format, apache, vhost_combined
+from tocsin.formats import Anchor, Format, apache, nginx, vhost_combined
 from tocsin.formats.access import COMBINED, VHOST_COMBINED
 from tocsin.model import HttpRequest
 
@@ -81,6 +81,17 @@ _SHAPES = {
 _EXTENDED = re.compile(r"(vhost_)?combined and ([1-4]) in quotes( and more)?").fullmatch
 
 
+_NGINX_COMBINED = (
+    '$remote_addr - $remote_user [$time_local] "$request" $status $body_bytes_sent "$http_referer" "$http_user_agent"'
+)
+_HEADER_TIME = ' uht="$upstream_header_time"'
+_TIMED = tuple(
+    f'{_NGINX_COMBINED} rt=$request_time uct="$upstream_connect_time"{header} urt="$upstream_response_time"'
+    for header in ("", _HEADER_TIME)
+)
+"""What nginx's own guide to timings appends, without and with the time of the header."""
+
+
 def shape_of(name: str) -> Shape | None:
     """The shape of a format by its name; None where DuckDB cannot take its lines apart."""
     extended = _EXTENDED(name)
@@ -95,7 +106,8 @@ def extended_formats(quotes: int) -> list[Format]:
     if not 1 <= count <= 4 or quotes % 2:
         return []
     appended = "".join(f' "%{{quoted{number}}}n"' for number in range(count))
-    return [
+    timed: list[Format] = [nginx(spec, name=f"nginx {spec}") for spec in _TIMED if spec.count('"') == quotes]
+    return timed + [
         apache(base + appended + tail, name=f"{name} and {count} in quotes{' and more' if tail else ''}")
         for name, base in (("vhost_combined", VHOST_COMBINED), ("combined", COMBINED))
         for tail in ("", " %{more}n")

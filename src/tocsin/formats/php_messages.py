@@ -36,7 +36,7 @@ _WORDPRESS = "WordPress database error "
 _NO_SPACE = re.compile(
     r"PHP (?:Warning|Notice|Fatal error): +[A-Za-z0-9_:\\]{1,80}\([^()]{0,500}\): "
     r"(?:Failed to open stream: |failed to open stream: |[Ww]rite of [0-9]{1,20} bytes failed with errno=28 "
-    r"|write failed: )?No space left on device"
+    r"|write failed: |open\([^()]{1,300}\) failed: )?No space left on device"
 ).match
 _RELAYED = re.compile(r"PHP message: (?=PHP |WordPress )")
 _ERROR_TEXT = 200

@@ -191,3 +191,13 @@ def test_json_durations_end_at_the_line(tmp_path: Path) -> None:
     logs = load(path)
     assert (logs.start, logs.requests) == (BASE_TS - 0.5, 20)
     assert Counter(group.busy_s for group in logs.groups(*ALL)) == {10.0: 1}
+
+
+def test_nginx_timings_are_durations(tmp_path: Path) -> None:
+    """The line of nginx's own guide: a number and quoted ones behind the agent."""
+    request = '192.0.2.7 - - [20/Jun/2016:11:20:00 +0000] "GET / HTTP/1.1" 200 5 "-" "x"'
+    line = f'{request} rt=0.300 uct="0.000" urt="0.300"\n'
+    (tmp_path / "access.log").write_text(line * 5)
+    loaded = load(tmp_path / "access.log")
+    assert (loaded.requests, loaded.has_durations) == (5, True)
+    assert loaded.groups(*ALL)[0].busy_s == pytest.approx(1.5)
