@@ -13,7 +13,22 @@ import duckdb
 
 from tocsin.sources.notice import SourceError
 
-MEMORY_MB = 600
+MOST_MB, LEAST_MB = 600, 128
+
+
+def memory_mb() -> int:
+    """How much memory the table may take: half of what is free, so that a small machine that has just fallen for want
+    of memory does not fall again because somebody asks why.
+    """
+    try:
+        with open("/proc/meminfo") as lines:  # noqa: PTH123  a line of a file that is no file
+            free_kb = next(int(line.split()[1]) for line in lines if line.startswith("MemAvailable:"))
+    except (OSError, StopIteration, ValueError, IndexError):
+        return MOST_MB
+    return max(LEAST_MB, min(MOST_MB, free_kb // 2048))
+
+
+MEMORY_MB = memory_mb()
 _TOO_MUCH = (
     f"they need more than the {MEMORY_MB} MB of memory that are theirs, and there is no room for temporary files;"
     " name fewer logs, or let TMPDIR name a folder with room"
