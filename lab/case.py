@@ -47,9 +47,14 @@ def anonymous(member: tarfile.TarInfo) -> tarfile.TarInfo:
     return member
 
 
+def _unchanged(member: tarfile.TarInfo, _into: str) -> tarfile.TarInfo:
+    return member
+
+
 def unpack(archive: Path, into: Path) -> Path:
     """The case's directory, made below `into`. ValueError for more than files below one directory."""
     with lzma.open(archive) as packed, tarfile.open(fileobj=packed, mode="r|") as tar:
+        tar.extraction_filter = getattr(tarfile, "data_filter", _unchanged)  # from Python 3.11.4 on
         names = set()
         left = BIGGEST_BYTES
         for member in tar:
@@ -58,7 +63,7 @@ def unpack(archive: Path, into: Path) -> Path:
             if not member.isfile() or ".." in parts or Path(member.name).is_absolute() or len(parts) < 2 or left < 0:
                 raise ValueError(f"{archive}: {member.name} does not belong into a case")
             names.add(parts[0])
-            tar.extract(member, into, filter="data")
+            tar.extract(member, into)
     if len(names) != 1:
         raise ValueError(f"{archive}: one case was expected, not {len(names)}")
     return into / names.pop()

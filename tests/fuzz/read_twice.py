@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from mutation import ANCHOR
 
-from tocsin.explain.intake import Loader, Log
+from tocsin.explain.evidence.intake import Loader, Log
 from tocsin.formats import Format
 from tocsin.model import Batch, HttpRequest, Unparsed
 

@@ -14,7 +14,7 @@ sys.path.append(str(Path(__file__).parents[1] / "fuzz"))  # the samples, which t
 from mutation import ANCHOR, SAMPLES, SPECS
 from read_twice import assert_alike
 
-from tocsin.explain.intake import Loader, Log
+from tocsin.explain.evidence.intake import Loader, Log
 from tocsin.formats import by_name, combined, vhost_combined
 from tocsin.model import Batch
 

@@ -17,7 +17,7 @@ from tocsin.cli.output import Output, progress_bar
 if TYPE_CHECKING:
     from tocsin.cli.progress import Bar
     from tocsin.explain.model import Dossier, Report
-    from tocsin.explain.words import Code, Language
+    from tocsin.explain.telling.words import Code, Language
 
 NARROWEST, WIDEST = 60, 100  # columns; longer lines tire the eye
 REFUSED = 10  # sources that are named where none could be used
@@ -38,7 +38,7 @@ def run(
     """Explain and print. Failure where nothing can be read, or the page cannot be written."""
     from tocsin.explain.effect import with_effects  # noqa: PLC0415  here alone
     from tocsin.explain.explain import explain  # noqa: PLC0415  as above
-    from tocsin.explain.words import Language  # noqa: PLC0415  as above
+    from tocsin.explain.telling.words import Language  # noqa: PLC0415  as above
 
     code = _language_code(lang)
     zone = setup.zone_of(tz)
@@ -57,7 +57,7 @@ def run(
             gc.enable()
     language = Language(code, zone if tz else _zone_shown(dossier, zone))
     if as_json:
-        from tocsin.explain.document import document  # noqa: PLC0415  here alone
+        from tocsin.explain.telling.document import document  # noqa: PLC0415  here alone
 
         out.json(document(report))
         out.flush()
@@ -72,7 +72,7 @@ def run(
 
 
 def _language_code(lang: str | None) -> Code:
-    from tocsin.explain.words import CODES, chosen  # noqa: PLC0415  as in run
+    from tocsin.explain.telling.words import CODES, chosen  # noqa: PLC0415  as in run
 
     if lang is None:
         return chosen(os.environ)
@@ -83,7 +83,7 @@ def _language_code(lang: str | None) -> Code:
 
 
 def _gathered(paths: Sequence[Path], now_ts: float | None, zone: tzinfo | None) -> Dossier:
-    from tocsin.explain.evidence import gather  # noqa: PLC0415  here alone
+    from tocsin.explain.evidence.gather import gather  # noqa: PLC0415  here alone
 
     shown = _Shown()
     try:
@@ -120,7 +120,7 @@ def _zone_shown(dossier: Dossier, machine: tzinfo) -> tzinfo:
 
 
 def _print(out: Output, report: Report, language: Language) -> None:
-    from tocsin.explain.render import render  # noqa: PLC0415  as in run
+    from tocsin.explain.telling.render import render  # noqa: PLC0415  as in run
 
     width = min(WIDEST, max(NARROWEST, shutil.get_terminal_size().columns)) if out.terminal else WIDEST
     for row in render(report, language, width, whole_quotes=not out.terminal):
@@ -128,7 +128,7 @@ def _print(out: Output, report: Report, language: Language) -> None:
 
 
 def _write_page(out: Output, file: Path, report: Report, language: Language) -> None:
-    from tocsin.explain.page import page  # noqa: PLC0415  as in run
+    from tocsin.explain.telling.page import page  # noqa: PLC0415  as in run
 
     try:
         file.write_text(page(report, language), encoding="utf-8")
@@ -140,8 +140,8 @@ def _write_page(out: Output, file: Path, report: Report, language: Language) -> 
 
 def _require_something(dossier: Dossier, paths: Sequence[Path]) -> None:
     """End where nothing was read: no report is better than one that says that all was well."""
-    from tocsin.explain.phrases import holes, is_used  # noqa: PLC0415  as in run
-    from tocsin.explain.words import Language  # noqa: PLC0415  as in run
+    from tocsin.explain.telling.phrases import holes, is_used  # noqa: PLC0415  as in run
+    from tocsin.explain.telling.words import Language  # noqa: PLC0415  as in run
 
     if any(map(is_used, dossier.coverage)):
         return

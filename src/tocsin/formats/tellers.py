@@ -12,7 +12,7 @@ from tocsin.formats.mysql_slow import MysqlSlow
 from tocsin.formats.nginx_error import NginxError
 from tocsin.formats.php import FpmLog, FpmSlow, PhpErrors
 from tocsin.formats.postgres import PostgresLog
-from tocsin.formats.snapshot import Snapshot
+from tocsin.formats.snapshots.snapshot import Snapshot
 from tocsin.formats.system import SystemLog
 from tocsin.formats.told import Teller
 

@@ -12,8 +12,8 @@ from types import ModuleType
 import pytest
 from cli_runs import run
 
+from tocsin.explain.evidence.noaccesses import NoAccesses
 from tocsin.explain.model import Coverage, Dossier, Incident, Link, Remedy, Report, say
-from tocsin.explain.noaccesses import NoAccesses
 
 AT = 1436124360.0
 SILENT = Coverage("access.log", "access", AT - 60, AT, 12, 0)
@@ -65,7 +65,7 @@ class Made:
 def made(monkeypatch: pytest.MonkeyPatch) -> Made:
     """Takes the place of the two modules that the command calls."""
     made = Made()
-    for name in ("evidence", "explain"):
+    for name in ("evidence.gather", "explain"):
         module = ModuleType(name)
         module.__dict__.update(gather=made.gather, explain=made.explain)
         monkeypatch.setitem(sys.modules, f"tocsin.explain.{name}", module)

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from tocsin.explain.accesses import AccessLogs
-from tocsin.explain.durations import Numbers, unit_of, word_of
-from tocsin.explain.files import Typing, find
+from tocsin.explain.evidence.accesses import AccessLogs
+from tocsin.explain.evidence.durations import Numbers, unit_of, word_of
+from tocsin.explain.evidence.files import Typing, find
 from tocsin.explain.model import Signature
 from tocsin.formats import Anchor
 from tocsin.sources.finished import read_finished

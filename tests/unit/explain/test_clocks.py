@@ -7,8 +7,8 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from tocsin.explain.clocks import Lateness, ServerZone, Voice, anchor_ts, repair, uptime_of
-from tocsin.explain.gaps import Minute, gaps_of
+from tocsin.explain.evidence.clocks import Lateness, ServerZone, Voice, anchor_ts, repair, uptime_of
+from tocsin.explain.evidence.gaps import Minute, gaps_of
 from tocsin.formats.told import Clock, Told
 from tocsin.model import ClockTie, ProcessKilled, ServerEvent, ServiceState
 

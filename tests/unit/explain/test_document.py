@@ -10,8 +10,8 @@ from explain_reports import HOSTS, REPORTS, START, flood
 from msgspec.structs import replace
 
 from tocsin.cli.output import json_line
-from tocsin.explain.document import document
 from tocsin.explain.model import Report
+from tocsin.explain.telling.document import document
 
 INCIDENT = "start end onset cause confidence summary chain suspects ban deny spare remedies".split()  # noqa: SIM905
 SUSPECT = "kind signature process actors requests share lift why counter_evidence".split()  # noqa: SIM905

@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from tocsin.explain.evidence import gather
-from tocsin.explain.files import NGINX_COMBINED, Access, Typing, find, vhost_of
-from tocsin.explain.machine import find_own
+from tocsin.explain.evidence.files import NGINX_COMBINED, Access, Typing, find, vhost_of
+from tocsin.explain.evidence.gather import gather
+from tocsin.explain.evidence.machine import find_own
 from tocsin.explain.model import Coverage, Dossier, Signature
 from tocsin.formats import Anchor
 from tocsin.model import AppError, LimitReached, ProcessKilled

@@ -16,9 +16,9 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from tocsin.explain.model import Actor, Incident, Link, Mark, Remedy, Report, Series, Signature, Spared, Suspect, say
-from tocsin.explain.page import page
-from tocsin.explain.picture import MOST_MARKS, layers, numbered, picture
-from tocsin.explain.words import Language
+from tocsin.explain.telling.page import page
+from tocsin.explain.telling.picture import MOST_MARKS, layers, numbered, picture
+from tocsin.explain.telling.words import Language
 
 EN, FR = Language("en", ZoneInfo("Europe/Paris")), Language("fr", ZoneInfo("Europe/Paris"))
 VOID = {"meta", "line", "rect", "path", "circle"}

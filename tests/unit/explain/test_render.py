@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from tocsin.explain.model import Actor, Link, Remedy, Report, Signature, Spared, Suspect, say
-from tocsin.explain.render import render
-from tocsin.explain.words import Language
+from tocsin.explain.telling.render import render
+from tocsin.explain.telling.words import Language
 
 PARIS = ZoneInfo("Europe/Paris")
 EN, FR = Language("en", PARIS), Language("fr", PARIS)

@@ -14,9 +14,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tocsin.explain.french import FRENCH, WORDS
 from tocsin.explain.model import Cause, Said, say
-from tocsin.explain.words import FORMATS, HARD_SPACE, MOST_CHARS, PLACE, Language, chosen, typeset
+from tocsin.explain.telling.french import FRENCH, WORDS
+from tocsin.explain.telling.words import FORMATS, HARD_SPACE, MOST_CHARS, PLACE, Language, chosen, typeset
 from tocsin.model import AppError, StorageError
 
 SOURCE = Path(__file__).parents[3] / "src" / "tocsin"

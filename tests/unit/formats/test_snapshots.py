@@ -11,9 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tocsin.formats import Anchor
-from tocsin.formats.snapshot import Snapshot
-from tocsin.formats.snapshot_processes import base_name
-from tocsin.formats.snapshot_times import date_of
+from tocsin.formats.snapshots.processes import base_name
+from tocsin.formats.snapshots.snapshot import Snapshot
+from tocsin.formats.snapshots.times import date_of
 from tocsin.formats.told import Told
 from tocsin.model import Connections, Filesystem, Processes, Sample
 

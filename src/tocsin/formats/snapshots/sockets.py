@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 from tocsin.formats.addresses import canonical
-from tocsin.formats.snapshot_sections import Seen
+from tocsin.formats.snapshots.sections import Seen
 from tocsin.model import Connections, Processes, Sample
 
 MOST_ADDRESSES = 10_000

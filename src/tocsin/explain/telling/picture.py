@@ -15,7 +15,7 @@ from typing import NamedTuple
 from msgspec import structs
 
 from tocsin.explain.model import Incident, Mark, Series, Timeline, say
-from tocsin.explain.words import Language
+from tocsin.explain.telling.words import Language
 
 MOST_STEPS = 400
 MOST_MARKS = 14

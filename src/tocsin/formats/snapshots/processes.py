@@ -10,7 +10,7 @@ import re
 
 from msgspec import Struct
 
-from tocsin.formats.snapshot_units import load_of, size
+from tocsin.formats.snapshots.units import load_of, size
 from tocsin.model import Processes, Sample
 
 MOST_NAMES = 500

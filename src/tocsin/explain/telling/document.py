@@ -23,7 +23,7 @@ from tocsin.explain.model import (
     Suspect,
     Timeline,
 )
-from tocsin.explain.words import Language
+from tocsin.explain.telling.words import Language
 
 _ENGLISH = Language("en", names_zone=True)  # of the default zone, UTC: the document stands alone
 

@@ -10,9 +10,9 @@ import textwrap
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
-from tocsin.explain import phrases
 from tocsin.explain.model import Actor, Coverage, Incident, Link, Remedy, Report, Said, Suspect, say
-from tocsin.explain.words import HARD_SPACE, Language, shortened
+from tocsin.explain.telling import phrases
+from tocsin.explain.telling.words import HARD_SPACE, Language, shortened
 
 LISTED = 12  # incidents that are named
 IN_FULL = 3  # incidents that are told whole; of those after them, one line each

@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from typing import Protocol
 
-from tocsin.formats.snapshot_units import decimal, load_of, size, whole
+from tocsin.formats.snapshots.units import decimal, load_of, size, whole
 from tocsin.model import Filesystem, Sample
 
 Seen = tuple[Sample, int, str]

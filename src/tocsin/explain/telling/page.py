@@ -12,11 +12,11 @@ from collections.abc import Iterable, Iterator
 from html import escape
 
 from tocsin import __version__
-from tocsin.explain import phrases
 from tocsin.explain.model import Actor, Coverage, Incident, Link, Remedy, Report, Said, Suspect, Timeline, say
-from tocsin.explain.page_style import STYLE
-from tocsin.explain.picture import Layer, layers, numbered, picture
-from tocsin.explain.words import Language, shortened
+from tocsin.explain.telling import phrases
+from tocsin.explain.telling.page_style import STYLE
+from tocsin.explain.telling.picture import Layer, layers, numbered, picture
+from tocsin.explain.telling.words import Language, shortened
 
 MOST_QUOTE_CHARS = 4000
 FEW = 12  # addresses that stand in the open; more fold

@@ -15,8 +15,8 @@ from concurrent.futures import Future, ThreadPoolExecutor
 
 from msgspec import Struct
 
-from tocsin.explain.shapes import Shape, masked, shape_of, took_of, vhost_text
-from tocsin.explain.table import PARTED, PARTS, Table
+from tocsin.explain.evidence.shapes import Shape, masked, shape_of, took_of, vhost_text
+from tocsin.explain.evidence.table import PARTED, PARTS, Table
 from tocsin.formats import Anchor, Format
 from tocsin.formats.request import split_request
 from tocsin.model import Batch, HttpRequest, Unparsed

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 
 from msgspec import Struct
 
-from tocsin.explain.shapes import took_of
+from tocsin.explain.evidence.shapes import took_of
 
 _MOSTLY = 0.9
 _LONG = 120_000

@@ -17,8 +17,8 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from tocsin.formats.base import Anchor
-from tocsin.formats.snapshot_processes import PsSection, TopSection, header_of, headerless
-from tocsin.formats.snapshot_sections import (
+from tocsin.formats.snapshots.processes import PsSection, TopSection, header_of, headerless
+from tocsin.formats.snapshots.sections import (
     DfSection,
     FreeSection,
     MeminfoSection,
@@ -31,9 +31,9 @@ from tocsin.formats.snapshot_sections import (
     is_pressure,
     uptime_section,
 )
-from tocsin.formats.snapshot_sockets import CountsSection, SocketsSection, socket_header
-from tocsin.formats.snapshot_times import Clockwork, before, date_of, day_seconds
-from tocsin.formats.snapshot_vmstat import VmstatSection, is_vmstat
+from tocsin.formats.snapshots.sockets import CountsSection, SocketsSection, socket_header
+from tocsin.formats.snapshots.times import Clockwork, before, date_of, day_seconds
+from tocsin.formats.snapshots.vmstat import VmstatSection, is_vmstat
 from tocsin.formats.told import TEXT_CHARACTERS, Clock, Told
 from tocsin.model import Sample
 

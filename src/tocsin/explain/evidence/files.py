@@ -12,10 +12,10 @@ from stat import S_ISDIR, S_ISREG
 
 from msgspec import Struct
 
-from tocsin.explain.archives import kind_of, members, stage
-from tocsin.explain.durations import word_of
+from tocsin.explain.evidence.archives import kind_of, members, stage
+from tocsin.explain.evidence.durations import word_of
+from tocsin.explain.evidence.shapes import extended_formats, shape_of
 from tocsin.explain.model import Coverage, Said, say
-from tocsin.explain.shapes import extended_formats, shape_of
 from tocsin.formats import Anchor, Format, by_name, sniff
 from tocsin.formats.access import COMBINED, COMMON, VHOST_COMBINED
 from tocsin.formats.sniff import NGINX_MAIN

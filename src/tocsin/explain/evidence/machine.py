@@ -9,8 +9,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from shutil import which
 
-from tocsin.explain.archives import stage
-from tocsin.explain.files import File, Found, find
+from tocsin.explain.evidence.archives import stage
+from tocsin.explain.evidence.files import File, Found, find
 from tocsin.explain.model import say
 from tocsin.model import ClockTie
 from tocsin.sources.discovery import Discovery, discover

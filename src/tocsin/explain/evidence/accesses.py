@@ -9,12 +9,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from tocsin.explain.durations import Numbers, Unit, unit_of
-from tocsin.explain.files import Access, File
-from tocsin.explain.gaps import Minute
-from tocsin.explain.intake import Loader, Log
+from tocsin.explain.evidence.durations import Numbers, Unit, unit_of
+from tocsin.explain.evidence.files import Access, File
+from tocsin.explain.evidence.gaps import Minute
+from tocsin.explain.evidence.intake import Loader, Log
+from tocsin.explain.evidence.quoting import Lines
 from tocsin.explain.model import Coverage, Group, Profile, Quote, Rate, Said, Signature, Step, say
-from tocsin.explain.quoting import Lines
 from tocsin.formats import Anchor
 from tocsin.model import Batch, Unparsed
 

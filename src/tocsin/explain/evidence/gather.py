@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING
 
 from msgspec.structs import replace
 
-from tocsin.explain.clocks import Repaired, ServerZone, anchor_ts, clock_text, repair
-from tocsin.explain.files import Access, File, Typing, find, head_of, vhost_of
-from tocsin.explain.gaps import Minute, gaps_of
-from tocsin.explain.hearing import Hearing, minutes_of, names_year
+from tocsin.explain.evidence.clocks import Repaired, ServerZone, anchor_ts, clock_text, repair
+from tocsin.explain.evidence.files import Access, File, Typing, find, head_of, vhost_of
+from tocsin.explain.evidence.gaps import Minute, gaps_of
+from tocsin.explain.evidence.hearing import Hearing, minutes_of, names_year
+from tocsin.explain.evidence.noaccesses import NoAccesses
 from tocsin.explain.model import Accesses, Coverage, Dossier, Gap, Said, say
-from tocsin.explain.noaccesses import NoAccesses
 from tocsin.formats import Anchor
 from tocsin.formats.told import Teller
 from tocsin.model import AppError, AuthAttempt, Batch
@@ -25,7 +25,7 @@ from tocsin.sources.lines import MAX_LINE_BYTES
 from tocsin.sources.notice import SourceError
 
 if TYPE_CHECKING:
-    from tocsin.explain.accesses import AccessLogs
+    from tocsin.explain.evidence.accesses import AccessLogs
 
 BLOCK_BYTES = 1 << 20
 MOST_COMPARED = 1000
@@ -46,7 +46,7 @@ def gather(
     if paths:
         found = find(paths)
     else:
-        from tocsin.explain.machine import find_own  # noqa: PLC0415  only on the machine itself
+        from tocsin.explain.evidence.machine import find_own  # noqa: PLC0415  only on the machine itself
 
         found = find_own()
     if zone is None:
@@ -112,7 +112,7 @@ class _Gathering:
         """All access logs into one table."""
         if not self._accesses:
             return
-        from tocsin.explain.accesses import AccessLogs  # noqa: PLC0415  DuckDB: 0.1 s
+        from tocsin.explain.evidence.accesses import AccessLogs  # noqa: PLC0415  DuckDB: 0.1 s
 
         self.logs = logs = AccessLogs(Anchor(self._asked_ts, self._zone))
         for file, access in self._accesses:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from tocsin.formats.base import Anchor
 from tocsin.formats.dates import iso_ts
-from tocsin.formats.snapshot_sections import Seen
-from tocsin.formats.snapshot_units import size, whole
+from tocsin.formats.snapshots.sections import Seen
+from tocsin.formats.snapshots.units import size, whole
 from tocsin.model import Sample
 
 MOST_STAMPED = 100_000

@@ -6,7 +6,7 @@ plural's `s` of the word before, where the number `n` wants one.
 
 from __future__ import annotations
 
-from tocsin.explain import french_sentences as sentences
+from tocsin.explain.telling import french_sentences as sentences
 
 DAYS = ("lundi", "mardi", "mercredi", "jeudi", "vendredi", "samedi", "dimanche")
 MONTHS = (

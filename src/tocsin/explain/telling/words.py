@@ -16,8 +16,8 @@ from datetime import UTC, datetime, tzinfo
 from typing import Literal
 
 from tocsin.announce import safe_text
-from tocsin.explain.french import DAYS, FRENCH, MONTHS, WORDS
 from tocsin.explain.model import Said, Value
+from tocsin.explain.telling.french import DAYS, FRENCH, MONTHS, WORDS
 
 Code = Literal["en", "fr"]
 CODES: tuple[Code, ...] = ("en", "fr")

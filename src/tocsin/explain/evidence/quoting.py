@@ -6,7 +6,7 @@ from bisect import bisect_right
 from collections.abc import Sequence
 from pathlib import Path
 
-from tocsin.explain.intake import Log, Segment
+from tocsin.explain.evidence.intake import Log, Segment
 from tocsin.formats.told import TEXT_CHARACTERS
 from tocsin.sources.archive import packing_of
 from tocsin.sources.finished import read_finished

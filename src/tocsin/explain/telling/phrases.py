@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import PurePath
 
 from tocsin.explain.model import Cause, Coverage, Incident, Link, Remedy, Report, Said, Signature, Suspect, say
-from tocsin.explain.words import PLACE, Language, shortened
+from tocsin.explain.telling.words import PLACE, Language, shortened
 
 TITLES: dict[Cause, Said] = {
     "disk-full": say("The disk was full"),

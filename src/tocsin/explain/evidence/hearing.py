@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from msgspec import Struct
 from msgspec.structs import replace
 
-from tocsin.explain.clocks import Lateness, Voice, uptime_of
-from tocsin.explain.gaps import Minute
+from tocsin.explain.evidence.clocks import Lateness, Voice, uptime_of
+from tocsin.explain.evidence.gaps import Minute
 from tocsin.explain.model import Said, say
 from tocsin.formats import Anchor
 from tocsin.formats.told import Teller, Told

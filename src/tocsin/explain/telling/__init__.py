@@ -1,0 +1,1 @@
+"""How a report is told: a page of a terminal, a file for a browser, JSON; in English and French."""

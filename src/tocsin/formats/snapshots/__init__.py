@@ -1,0 +1,1 @@
+"""Snapshots that somebody took by hand or by cron: ps, top, free, df, vmstat, ss and their like."""
