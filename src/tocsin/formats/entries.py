@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from datetime import UTC
 
@@ -41,7 +42,7 @@ def errno_event(
     return None
 
 
-class Entries:
+class Entries(ABC):
     """A teller's bookkeeping. Whoever inherits says `name`, `kind` and `tell`, and `clock` where it is not `local`."""
 
     name = ""
@@ -62,9 +63,9 @@ class Entries:
             teller.tell(line, number, anchor)
         return 1.0 - teller.unparsed / len(lines) if lines else 0.0
 
+    @abstractmethod
     def tell(self, line: str, number: int, anchor: Anchor) -> Sequence[Told]:
         """What becomes known with a line (without its newline)."""
-        raise NotImplementedError
 
     def finish(self) -> Sequence[Told]:
         """What the last lines told, when no more come."""

@@ -13,8 +13,9 @@ from ipaddress import ip_network
 from tocsin.formats.addresses import canonical
 from tocsin.formats.base import Anchor
 from tocsin.formats.dates import Stamp, iso_ts, time_piece
-from tocsin.formats.told import TEXT_CHARACTERS, Clock, Told
-from tocsin.model import Banned, Changed, JobStarted, ServerEvent
+from tocsin.formats.entries import Entries
+from tocsin.formats.told import Told
+from tocsin.model import Banned, Changed, JobStarted
 
 LINE_CHARACTERS = 4096
 PACKAGES_CHARACTERS = 500_000
@@ -24,24 +25,10 @@ MOST_PENDING = 10_000
 COMMAND_CHARACTERS = 500
 
 
-class _Log:
-    """What the three share: the last time, and what did not fit."""
+class _Log(Entries):
+    """What the three share: empty lines say nothing of the kind of a log, and one without any time is none of them."""
 
     kind = "packages"
-
-    def __init__(self) -> None:
-        self.clock: Clock = "local"
-        self.ts: float | None = None
-        self.unparsed = 0
-        self.sample = ""
-
-    def tell(self, line: str, number: int, anchor: Anchor) -> Sequence[Told]:
-        """What a line tells."""
-        raise NotImplementedError
-
-    def finish(self) -> Sequence[Told]:
-        """What the last lines told, when no more come."""
-        return ()
 
     @classmethod
     def share(cls, lines: Sequence[str]) -> float:
@@ -51,15 +38,6 @@ class _Log:
             log.tell(line, number, anchor)
         written = sum(1 for line in lines if line.strip())
         return (written - log.unparsed) / written if written and log.ts is not None else 0.0
-
-    def _misfit(self, line: str) -> tuple[Told, ...]:
-        if line.strip():
-            self.unparsed += 1
-            self.sample = self.sample or line[:TEXT_CHARACTERS]
-        return ()
-
-    def _told(self, event: ServerEvent, number: int, line: str) -> Told:
-        return Told(event, number, line[:TEXT_CHARACTERS], self.clock)
 
 
 _DPKG = re.compile(
@@ -87,7 +65,7 @@ class DpkgLog(_Log):
             return self._misfit(line)
         self.ts = ts
         changed = self._changed(ts, match[2], match[3].split(" "))
-        return () if changed is None else (self._told(changed, number, line),)
+        return () if changed is None else (self._told(changed, line, number),)
 
     def _changed(self, ts: float, verb: str, words: list[str]) -> Changed | None:
         if verb == "status":
@@ -157,9 +135,9 @@ class AptHistory(_Log):
             return ()
         number, line = self._where
         job = JobStarted(ts, "apt", self._command or "apt", self._user)
-        told = [self._told(job, number, line)]
+        told = [self._told(job, line, number)]
         for verb, value, where, text in changes:
-            told.extend(self._told(changed, where, text) for changed in _changes(ts, verb, value))
+            told.extend(self._told(changed, text, where) for changed in _changes(ts, verb, value))
         return told
 
     def _begin(self, value: str, line: str, number: int, anchor: Anchor) -> None:
@@ -214,7 +192,7 @@ class Fail2banLog(_Log):
         if ban is None or subject is None:
             return ()
         verb: str = ban[2].lower()
-        return (self._told(Banned(ts, ban[1], subject, "ban" if verb == "ban" else "unban"), number, line),)
+        return (self._told(Banned(ts, ban[1], subject, "ban" if verb == "ban" else "unban"), line, number),)
 
 
 def _subject(text: str) -> str | None:
