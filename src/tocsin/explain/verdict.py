@@ -100,7 +100,7 @@ def judge(dossier: Dossier, case: Case) -> Incident:
         deny,
         spare,
         remedies_of(cause, top, case.facts, case.capacity),
-        _notes(case, cause),
+        (*_notes(case, cause), *_collateral(dossier, case, deny)),
         timeline=timeline_of(trouble, dossier.accesses, case.load, top, case.capacity),
     )
 
@@ -186,6 +186,23 @@ def _because(top: Accused, cause: Cause) -> Said:
             return say("The cause is no attack: more visitors came than the machine holds ({why}).", **facts)
         case _:
             return say("The cause: {why}.", **facts)
+
+
+def _collateral(dossier: Dossier, case: Case, deny: Sequence[Signature]) -> tuple[Said, ...]:
+    """What denying a class would have hit in all that the logs hold from before the outage."""
+    begin, load = dossier.accesses.start, case.load
+    if begin is None or load is None or begin >= load.start:
+        return ()
+    found = [dossier.accesses.hits(one, begin, load.start) for one in deny]
+    return tuple(
+        say(
+            "the class to deny had {requests} requests of {addresses} addresses in the {span:span} before it began",
+            span=load.start - begin,
+            requests=requests,
+            addresses=addresses,
+        )
+        for requests, addresses in found
+    )
 
 
 def _notes(case: Case, cause: Cause) -> tuple[Said, ...]:

@@ -17,9 +17,6 @@ from tocsin.model import AppError, AuthAttempt, Banned, ClockTie, Sample
 _MOST = (10_000, 7_000, 3_000)
 """Facts of each weight (see `_weight`) that are kept; from half of them on, what is of a kind is told once a minute."""
 
-MOST_FACTS = sum(_MOST)
-"""Of one source."""
-
 _MOST_MINUTES = 1_000_000
 _YEARS_S = 3 * 365.25 * 86400
 

@@ -224,6 +224,9 @@ no room left: {where}
 = disque plein : {where}
 no request was logged any more, while other logs go on for {span:span}
 = plus aucune requête n’a été journalisée, alors que d’autres journaux continuent pendant {span:span}
+the class to deny had {requests} requests of {addresses} addresses in the {span:span} before it began
+= la classe à refuser comptait {requests} requête{requests:s} de {addresses} adresse{addresses:s} pendant {span:span}
+  avant le début
 {limit} of {service}
 = {limit} de {service}
 ordinary load reached it: nothing came that does not come otherwise
