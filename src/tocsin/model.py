@@ -300,11 +300,25 @@ class Evidence(Struct, frozen=True, gc=False):
     text: str
 
 
+class Signature(Struct, frozen=True, omit_defaults=True):
+    """A class of requests. `path` is exact, or with `*` for one segment or a part of it; `query` and `user_agent` are
+    literal substrings (`query` empty and given: no query). What is None is not asked for.
+    """
+
+    method: str | None = None
+    path: str | None = None
+    query: str | None = None
+    vhost: str | None = None
+    user_agent: str | None = None
+
+
 class Finding(Struct, frozen=True, gc=False):
     """A rule crossed its line. `id` derives from rule, subject and the crossing line, so reading twice finds once.
 
     `ts` is the event time of the crossing line, `count` what was counted by then, `within_s` the window. `via` is the
-    proxy through which the subject came, None where it is the peer of our own socket.
+    proxy through which the subject came, None where it is the peer of our own socket. `note` is the proof where lines
+    alone are none (a crawler's published networks, what a class of requests is compared with). A finding about a class
+    of requests has a `signature` and an empty subject.
     """
 
     id: str
@@ -315,6 +329,8 @@ class Finding(Struct, frozen=True, gc=False):
     within_s: float
     evidence: tuple[Evidence, ...] = ()
     via: str | None = None
+    note: str = ""
+    signature: Signature | None = None
 
 
 Action = Literal["ban", "limit", "deny-request", "lift"]
@@ -327,6 +343,9 @@ class Decision(Struct, frozen=True, gc=False):
     (observing, breaker tripped, behind a proxy), None where it is. `lifts` is the id of the ban that a `lift` ends;
     `note` says to people what led to it (which ban of this subject it is, why it was lifted). `services` are the ports
     that a ban closes, sorted, as in `tcp/22,tcp/8000-8080,udp/53`; empty: everything.
+
+    `deny-request` has an empty subject and says by `signature` which requests the web server turns away, but for those
+    from the subjects in `spare`, sorted.
     """
 
     id: str
@@ -341,6 +360,8 @@ class Decision(Struct, frozen=True, gc=False):
     lifts: str | None = None
     note: str = ""
     services: str = ""
+    signature: Signature | None = None
+    spare: tuple[str, ...] = ()
 
     @property
     def target(self) -> str:

@@ -13,8 +13,9 @@ from msgspec import Struct, structs
 
 from tocsin.explain.crawlers import claimed_crawler, contradiction, honest_name, in_published_range
 from tocsin.explain.load import Load
-from tocsin.explain.model import Accesses, Actor, Cause, Profile, Said, Signature, Spared, Suspect, Value, say
+from tocsin.explain.model import Accesses, Actor, Cause, Profile, Said, Spared, Suspect, Value, say
 from tocsin.explain.suspects import SUBJECT, Carried, is_visitor
+from tocsin.model import Signature
 
 _LOGIN = re.compile(
     r"(?:^|[/_.?=&-])(?:wp-login|log-?in|sign-?in|signon|auth|authenticate|authentication|sessions?|j_security_check)"

@@ -10,7 +10,7 @@ from typing import Literal, Protocol, TypeAlias
 
 from msgspec import Struct
 
-from tocsin.model import AuthAttempt, ServerEvent
+from tocsin.model import AuthAttempt, ServerEvent, Signature
 
 Value: TypeAlias = "str | int | float | Said | None"
 
@@ -140,18 +140,6 @@ class Quote(Struct, frozen=True, gc=False):
     source: str
     line: int
     text: str
-
-
-class Signature(Struct, frozen=True, omit_defaults=True):
-    """A class of requests. `path` is exact, or with `*` for one segment or a part of it; `query` and `user_agent` are
-    literal substrings (`query` empty and given: no query). What is None is not asked for.
-    """
-
-    method: str | None = None
-    path: str | None = None
-    query: str | None = None
-    vhost: str | None = None
-    user_agent: str | None = None
 
 
 class Accesses(Protocol):

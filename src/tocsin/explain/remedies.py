@@ -8,10 +8,10 @@ from collections.abc import Iterator, Sequence
 
 from tocsin.explain.accuse import Accused
 from tocsin.explain.capacity import Capacity
-from tocsin.explain.model import Cause, Fact, Remedy, Signature, say
+from tocsin.explain.model import Cause, Fact, Remedy, say
 from tocsin.explain.suspects import Carried
 from tocsin.explain.symptoms import events, is_serving
-from tocsin.model import AppError, LimitReached, ServiceState
+from tocsin.model import AppError, LimitReached, ServiceState, Signature
 from tocsin.rules import RuleErrors, read_rules
 
 _MARGIN = 0.9

@@ -9,7 +9,8 @@ from msgspec import Struct
 
 from tocsin.detect.contrast import Contrast, Description, Feature, contrasts, holds, narrowed
 from tocsin.explain.load import Key, Load, key_of
-from tocsin.explain.model import Group, Profile, Signature
+from tocsin.explain.model import Group, Profile
+from tocsin.model import Signature
 from tocsin.rules.compiled import subject_of
 
 SUBJECT = subject_of(32, 64)

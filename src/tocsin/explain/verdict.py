@@ -13,11 +13,11 @@ from tocsin.explain.chain import chain_of
 from tocsin.explain.culprits import culprits_of
 from tocsin.explain.incident import Trouble
 from tocsin.explain.load import Load, load_of
-from tocsin.explain.model import Cause, Dossier, Fact, Incident, Profile, Said, Signature, Spared, Value, say
+from tocsin.explain.model import Cause, Dossier, Fact, Incident, Profile, Said, Spared, Value, say
 from tocsin.explain.remedies import is_narrow, remedies_of
 from tocsin.explain.suspects import by_subject, carried
 from tocsin.explain.timeline import timeline_of
-from tocsin.model import ProcessKilled
+from tocsin.model import ProcessKilled, Signature
 
 AROUND_S = 3600.0
 """Facts of so long before an outage may belong to it."""

@@ -9,9 +9,9 @@ from urllib.parse import urlsplit
 
 from tocsin.detect.contrast import features_of
 from tocsin.explain.load import ASSET
-from tocsin.explain.model import Dossier, Fact, Group, Profile, Quote, Rate, Signature, Step
+from tocsin.explain.model import Dossier, Fact, Group, Profile, Quote, Rate, Step
 from tocsin.formats import Anchor, combined
-from tocsin.model import AuthAttempt, HttpRequest, ServerEvent
+from tocsin.model import AuthAttempt, HttpRequest, ServerEvent, Signature
 
 START_TS = 1_790_000_000.0
 BROWSER = "Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.0"

@@ -15,12 +15,12 @@ from tocsin.explain.model import (
     Report,
     Said,
     Series,
-    Signature,
     Spared,
     Suspect,
     Timeline,
     say,
 )
+from tocsin.model import Signature
 
 AGENT = "Mozilla/5.0 (compatible; Googlebot/2.1; http://www.google.com/bot.html)"
 XMLRPC = Signature(method="POST", path="/xmlrpc.php", user_agent="Googlebot/2.1")

@@ -12,8 +12,8 @@ import pytest
 from tocsin.explain.evidence.accesses import AccessLogs
 from tocsin.explain.evidence.durations import Numbers, unit_of, word_of
 from tocsin.explain.evidence.files import Typing, find
-from tocsin.explain.model import Signature
 from tocsin.formats import Anchor
+from tocsin.model import Signature
 from tocsin.sources.finished import read_finished
 
 ANCHOR = Anchor(1_466_500_000.0, UTC)

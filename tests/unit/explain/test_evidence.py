@@ -18,9 +18,9 @@ import pytest
 from tocsin.explain.evidence.files import NGINX_COMBINED, Access, Typing, find, vhost_of
 from tocsin.explain.evidence.gather import gather
 from tocsin.explain.evidence.machine import find_own
-from tocsin.explain.model import Coverage, Dossier, Signature
+from tocsin.explain.model import Coverage, Dossier
 from tocsin.formats import Anchor
-from tocsin.model import AppError, LimitReached, ProcessKilled
+from tocsin.model import AppError, LimitReached, ProcessKilled, Signature
 
 BASE_TS = 1_466_421_600  # 20 June 2016, 13:20 at +0200
 NOW_TS = 1_700_000_000.0

@@ -15,10 +15,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from tocsin.explain.model import Actor, Incident, Link, Mark, Remedy, Report, Series, Signature, Spared, Suspect, say
+from tocsin.explain.model import Actor, Incident, Link, Mark, Remedy, Report, Series, Spared, Suspect, say
 from tocsin.explain.telling.page import page
 from tocsin.explain.telling.picture import MOST_MARKS, layers, numbered, picture
 from tocsin.explain.telling.words import Language
+from tocsin.model import Signature
 
 EN, FR = Language("en", ZoneInfo("Europe/Paris")), Language("fr", ZoneInfo("Europe/Paris"))
 VOID = {"meta", "line", "rect", "path", "circle"}

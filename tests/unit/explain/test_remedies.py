@@ -10,9 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tocsin.explain.effect import with_effects
-from tocsin.explain.model import Coverage, Incident, Remedy, Report, Signature, say
+from tocsin.explain.model import Coverage, Incident, Remedy, Report, say
 from tocsin.explain.remedies import denial_of, toml_of
-from tocsin.model import AppError
+from tocsin.model import AppError, Signature
 from tocsin.rules import read_rules
 
 LINE = '{} - - [14/Sep/2026:13:33:{:02} +0000] "POST /xmlrpc.php HTTP/1.1" 200 5 "-" "x"\n'

@@ -10,9 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from tocsin.explain.model import Actor, Link, Remedy, Report, Signature, Spared, Suspect, say
+from tocsin.explain.model import Actor, Link, Remedy, Report, Spared, Suspect, say
 from tocsin.explain.telling.render import render
 from tocsin.explain.telling.words import Language
+from tocsin.model import Signature
 
 PARIS = ZoneInfo("Europe/Paris")
 EN, FR = Language("en", PARIS), Language("fr", PARIS)

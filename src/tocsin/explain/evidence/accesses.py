@@ -14,9 +14,9 @@ from tocsin.explain.evidence.files import Access, File
 from tocsin.explain.evidence.gaps import Minute
 from tocsin.explain.evidence.intake import Loader, Log
 from tocsin.explain.evidence.quoting import Lines
-from tocsin.explain.model import Coverage, Group, Profile, Quote, Rate, Said, Signature, Step, say
+from tocsin.explain.model import Coverage, Group, Profile, Quote, Rate, Said, Step, say
 from tocsin.formats import Anchor
-from tocsin.model import Batch, Unparsed
+from tocsin.model import Batch, Signature, Unparsed
 
 _LATEST_S = 600
 MOST_GROUPS = 1_000_000

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from tocsin.explain.model import Group, Profile, Quote, Rate, Signature, Step
+from tocsin.explain.model import Group, Profile, Quote, Rate, Step
+from tocsin.model import Signature
 
 
 class NoAccesses:

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import PurePath
 
-from tocsin.explain.model import Cause, Coverage, Incident, Link, Remedy, Report, Said, Signature, Suspect, say
+from tocsin.explain.model import Cause, Coverage, Incident, Link, Remedy, Report, Said, Suspect, say
 from tocsin.explain.telling.words import PLACE, Language, shortened
+from tocsin.model import Signature
 
 TITLES: dict[Cause, Said] = {
     "disk-full": say("The disk was full"),
