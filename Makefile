@@ -9,6 +9,7 @@ help:
 	@echo 'make check        lint, types, unit and laws: two minutes, no root'
 	@echo 'make conformance  fail2ban'"'"'s own sample logs through our loader, filters and dates: the score by filter'
 	@echo 'make bench        throughput, latency and footprint, beside the peers, into bench/results/'
+	@echo 'make bench-crowd  attackers who never come back with the same address, beside fail2ban (live runs as root)'
 	@echo 'make lab          real outages from real software, one of each kind, into lab-cases/ (root; an hour)'
 	@echo 'make lab-score    the same three times, with fresh draws, and how often explain names the cause'
 	@echo 'make setup        .venv/bin/tocsin and what it needs'
@@ -29,16 +30,25 @@ setup: .venv/.ready
 	@.venv/bin/pip install -q --disable-pip-version-check --no-build-isolation --no-deps -e .
 	@touch $@
 
+# $(call quietly,PACKAGES): install them, none of their services started; who is not root is told how.
+define quietly
+@missing=; for p in $(1); do dpkg -s $$p >/dev/null 2>&1 || missing="$$missing $$p"; done; \
+if [ -n "$$missing" ]; then \
+  if [ "$$(id -u)" = 0 ]; then echo "$@: installing Debian packages, their services kept from starting:$$missing"; \
+    policy=/usr/sbin/policy-rc.d; mine=; \
+    [ -e $$policy ] || { mine=1; printf '#!/bin/sh\nexit 101\n' >$$policy; chmod +x $$policy; }; \
+    apt-get update -qq && apt-get install -y -qq --no-install-recommends $$missing >/dev/null; code=$$?; \
+    [ -z "$$mine" ] || rm -f $$policy; exit $$code; \
+  else echo "$@: please run: sudo apt-get install$$missing (and keep their services from starting)"; exit 1; fi; fi
+endef
+
 # fail2ban is what its drop-in is compared with: installed, never started.
 oracle:
-	@missing=; for p in fail2ban python3-pyinotify; do dpkg -s $$p >/dev/null 2>&1 || missing="$$missing $$p"; done; \
-	if [ -n "$$missing" ]; then \
-	  if [ "$$(id -u)" = 0 ]; then echo "oracle: installing Debian packages, their services kept from starting:$$missing"; \
-	    policy=/usr/sbin/policy-rc.d; mine=; \
-	    [ -e $$policy ] || { mine=1; printf '#!/bin/sh\nexit 101\n' >$$policy; chmod +x $$policy; }; \
-	    apt-get update -qq && apt-get install -y -qq --no-install-recommends $$missing >/dev/null; code=$$?; \
-	    [ -z "$$mine" ] || rm -f $$policy; exit $$code; \
-	  else echo "oracle: please run: sudo apt-get install$$missing (and sudo systemctl disable --now fail2ban)"; exit 1; fi; fi
+	$(call quietly,fail2ban python3-pyinotify)
+
+# Apache and nginx, which the tests start in their own namespaces.
+servers:
+	$(call quietly,apache2 nginx)
 
 check: setup oracle
 	.venv/bin/ruff format --check -q src tests bench demo lab
@@ -50,7 +60,7 @@ check: setup oracle
 conformance: setup oracle
 	$(PY) tests/conformance
 
-test: setup check
+test: setup check servers
 	$(PY) -m pytest tests --ignore=tests/unit --ignore=tests/laws
 
 format: setup
@@ -62,6 +72,10 @@ demo: setup
 
 bench: setup oracle
 	$(PY) bench/run.py
+
+# The live runs among them want root and what `make lab-setup` installs; without either they say so.
+bench-crowd: setup oracle
+	$(PY) bench/crowd.py --live
 
 # Apache, nginx, PHP, WordPress and MariaDB: installed, never started outside the lab's own namespaces.
 lab-setup: setup
@@ -87,6 +101,7 @@ install: setup
 	ln -sf $(OPT)/bin/tocsin $(DESTDIR)/usr/local/bin/tocsin
 	install -D -m 644 packaging/sysusers.conf $(DESTDIR)/usr/lib/sysusers.d/tocsin.conf
 	install -D -m 644 packaging/tocsin.service $(DESTDIR)/etc/systemd/system/tocsin.service
+	sed 's#/opt/tocsin#$(OPT)#g' packaging/tocsin-nginx.service >$(DESTDIR)/etc/systemd/system/tocsin-nginx.service
 	[ -e $(DESTDIR)/etc/tocsin/tocsin.toml ] || install -D -m 644 packaging/tocsin.toml $(DESTDIR)/etc/tocsin/tocsin.toml
 	for u in tocsin tocsin-actions; do getent passwd $$u >/dev/null || useradd --system --no-create-home --shell /usr/sbin/nologin $$u; done
 	@echo 'install: next: tocsin check, then: systemctl enable --now tocsin'
@@ -94,4 +109,4 @@ install: setup
 lock:
 	uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --no-annotate requirements.in -o requirements.txt -q
 
-.PHONY: help setup oracle check conformance test format demo bench lab-setup lab lab-score install lock
+.PHONY: help setup oracle servers check conformance test format demo bench bench-crowd lab-setup lab lab-score install lock

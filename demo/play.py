@@ -19,6 +19,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from tocsin.decide.crawlers import in_published_range
 from traffic import ATTACKERS, VISITORS
 
 HERE = Path(__file__).resolve().parent
@@ -105,13 +106,20 @@ def dropped_packets() -> int:
     return total
 
 
-def third_lines(times: Path) -> dict[str, float]:
-    """When the site wrote each attacker's third line: the one that crosses the rule's limit."""
+def enough(address: str) -> int:
+    """How many lines give an attacker away: the first, which claims to be Googlebot from an address that Google does
+    not publish; the third, by the rule against floods, once our lists of such addresses are too old to prove that.
+    """
+    return 1 if in_published_range("Googlebot", address, time.time()) is False else 3
+
+
+def crossing_lines(times: Path) -> dict[str, float]:
+    """When the site wrote the line by which each attacker is banned."""
     written: dict[str, list[float]] = {}
     for line in times.read_text().splitlines():
         address, when = line.split()
         written.setdefault(address, []).append(float(when))
-    return {address: each[2] for address, each in written.items() if len(each) > 2}
+    return {who: each[enough(who) - 1] for who, each in written.items() if len(each) >= enough(who)}
 
 
 def say(text: str = "") -> None:
@@ -131,18 +139,18 @@ def show(totals: dict[str, int], began_s: float, killed: int, watch: KernelWatch
 def report(totals: dict[str, int], folder: Path, watch: KernelWatch) -> bool:
     """The figures at the end; says whether all went as it should."""
     say("\nWhat happened")
-    thirds = third_lines(folder / "times")
+    crossing = crossing_lines(folder / "times")
     for address in ATTACKERS:
-        if address not in thirds or address not in watch.banned_ts:
+        if address not in crossing or address not in watch.banned_ts:
             say(f"  {address} was NOT banned")
             return False
-        millis = 1000 * (watch.banned_ts[address] - thirds[address])
-        say(f"  {address}: {millis:.1f} ms from its third line in the log to the ban in the kernel")
+        millis = 1000 * (watch.banned_ts[address] - crossing[address])
+        say(f"  {address}: {millis:.1f} ms from its line {enough(address)} in the log to the ban in the kernel")
     served, failed = totals.get("attack_served", 0), totals.get("visitor_failed", 0)
     say(f"  requests the attackers got through: {served} of {totals.get('attack_sent', 0)}")
     say(f"  packets of theirs that died in the kernel: {dropped_packets()}")
     say(f"  visitors' requests: {totals.get('visitor_served', 0)} served, {failed} failed ({len(VISITORS)} addresses)")
-    return failed == 0 and served < 12
+    return failed == 0 and served < 4 * sum(map(enough, ATTACKERS))
 
 
 def main() -> int:

@@ -20,6 +20,8 @@ from tocsin.config_model import (
     Config,
     ConfigError,
     ConfigErrors,
+    Contrast,
+    Crawlers,
     Fail2ban,
     Guard,
     Ledger,
@@ -27,8 +29,10 @@ from tocsin.config_model import (
     Log,
     Logs,
     Override,
+    Prefixes,
     Proxies,
     Rules,
+    Web,
 )
 from tocsin.config_values import (
     Key,
@@ -42,6 +46,7 @@ from tocsin.config_values import (
     number,
     path,
     path_or_none,
+    plain_path,
     printable,
     proper_network,
     ratio,
@@ -60,6 +65,7 @@ __all__ = [
     "Config",
     "ConfigError",
     "ConfigErrors",
+    "Crawlers",
     "Fail2ban",
     "Guard",
     "Ledger",
@@ -67,8 +73,10 @@ __all__ = [
     "Log",
     "Logs",
     "Override",
+    "Prefixes",
     "Proxies",
     "Rules",
+    "Web",
     "load",
     "parse",
 ]
@@ -135,6 +143,13 @@ SECTIONS: dict[str, tuple[type[Struct], tuple[Key, ...]]] = {
             Key("actions_user", "actions_user", user_name, '"nobody"'),
         ),
     ),
+    "crawlers": (
+        Crawlers,
+        (
+            Key("dns", "dns", flag, "true"),
+            Key("ranges", "ranges", path_or_none, '"/var/lib/tocsin/crawler_ranges.txt"'),
+        ),
+    ),
     "bans": (
         Bans,
         (
@@ -146,6 +161,7 @@ SECTIONS: dict[str, tuple[type[Struct], tuple[Key, ...]]] = {
             Key("max_active", "max_active", number(1, 1_000_000), "200000"),
         ),
     ),
+    "web": (Web, (Key("dir", "dir", plain_path, '"/run/tocsin/web"'),)),
     "breaker": (
         Breaker,
         (
@@ -153,6 +169,27 @@ SECTIONS: dict[str, tuple[type[Struct], tuple[Key, ...]]] = {
             Key("share", "share", ratio(0, 1), "0.1"),
             Key("within", "within_s", span(1, 31 * _DAY_S), '"1h"'),
             Key("calm", "calm_s", span(1, 365 * _DAY_S), '"1d"'),
+        ),
+    ),
+    "prefixes": (
+        Prefixes,
+        (
+            Key("enabled", "enabled", flag, "true"),
+            Key("offenders", "offenders", number(2, 100), "4"),
+            Key("within", "within_s", span(60, 86400), '"1h"'),
+            Key("ipv4", "ipv4", number(16, 30), "20"),
+            Key("ipv6", "ipv6", number(48, 56), "48"),
+        ),
+    ),
+    "contrast": (
+        Contrast,
+        (
+            Key("enabled", "enabled", flag, "true"),
+            Key("hit_share", "hit_share", ratio(0, 1), "0.001"),
+            Key("factor", "factor", ratio(2, 100), "4"),
+            Key("least", "least", number(5, 10_000), "15"),
+            Key("calm", "calm_s", span(30, 86400), '"2m"'),
+            Key("ban", "ban_s", span(60, 86400), '"10m"'),
         ),
     ),
     "ledger": (

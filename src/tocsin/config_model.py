@@ -70,6 +70,21 @@ class Rules(Struct, frozen=True):
     disable_line: int = 0
 
 
+class Crawlers(Struct, frozen=True):
+    """`[crawlers]`: how a claim to be a crawler is checked. `dns`: names are looked up where published networks do not
+    decide. `ranges`: a file of networks in place of the shipped ones; empty: these.
+    """
+
+    dns: bool = True
+    ranges: str = ""
+
+
+class Web(Struct, frozen=True):
+    """`[web]`: where the files stand that the web server reads to know which requests to turn away."""
+
+    dir: str = "/run/tocsin/web"
+
+
 class Bans(Struct, frozen=True):
     """`[bans]`: how long. `default_s` None is for good; `memory_s` is how long a ban that ended is remembered."""
 
@@ -100,6 +115,29 @@ class Breaker(Struct, frozen=True):
     calm_s: float = _DAY_S
 
 
+class Prefixes(Struct, frozen=True):
+    """`[prefixes]`: how many offenders of a network, within what, ban all of it; `ipv4` and `ipv6` are the lengths of
+    the widest.
+    """
+
+    enabled: bool = True
+    offenders: int = 4
+    within_s: float = 3600.0
+    ipv4: int = 20
+    ipv6: int = 48
+
+
+class Contrast(Struct, frozen=True):
+    """`[contrast]`: when a class of requests by ever new addresses is a siege, and whom a measure may hit."""
+
+    enabled: bool = True
+    hit_share: float = 0.001
+    factor: float = 4.0
+    least: int = 15
+    calm_s: float = 120.0
+    ban_s: float = 600.0
+
+
 class Ledger(Struct, frozen=True):
     """`[ledger]`: how much is remembered on disk."""
 
@@ -126,8 +164,12 @@ class Config(Struct, frozen=True):
     proxies: Proxies = field(default_factory=Proxies)
     rules: Rules = field(default_factory=Rules)
     fail2ban: Fail2ban = field(default_factory=Fail2ban)
+    crawlers: Crawlers = field(default_factory=Crawlers)
     bans: Bans = field(default_factory=Bans)
+    web: Web = field(default_factory=Web)
     breaker: Breaker = field(default_factory=Breaker)
+    prefixes: Prefixes = field(default_factory=Prefixes)
+    contrast: Contrast = field(default_factory=Contrast)
     ledger: Ledger = field(default_factory=Ledger)
     limits: Limits = field(default_factory=Limits)
 

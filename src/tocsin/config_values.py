@@ -21,6 +21,7 @@ KeyPath = tuple[str | int, ...]
 Report = Callable[..., None]
 Read = Callable[[Any, Report], Any]
 _MAPPED_PREFIX = 96
+_PLAIN_PATH = re.compile(r"/[A-Za-z0-9._/-]+")
 _USER_NAME = re.compile(r"[a-z_][a-z0-9_-]{0,30}\$?")
 
 
@@ -191,6 +192,13 @@ def path(value: Any, report: Report) -> Any:
     """An absolute path."""
     if not isinstance(value, str) or not value.startswith("/") or not value.isprintable():
         report(f"expected an absolute path, got {shown(value)}")
+    return value
+
+
+def plain_path(value: Any, report: Report) -> Any:
+    """An absolute path that may stand in another program's configuration without quotes."""
+    if not isinstance(value, str) or not _PLAIN_PATH.fullmatch(value):
+        report(f"expected an absolute path of letters, digits and ._/-, got {shown(value)}")
     return value
 
 

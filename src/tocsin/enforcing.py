@@ -12,12 +12,15 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from itertools import chain, islice
+from pathlib import Path
 
 from tocsin.decide.policy import Policy
 from tocsin.decide.reconcile import next_change_ts, reconciling
 from tocsin.enforce.client import Enforcer, InForce
+from tocsin.enforce.denials import Denials
 from tocsin.enforce.outgoing import Outgoing
-from tocsin.enforce.protocol import Actual, Changed, Receipts
+from tocsin.enforce.protocol import Actual, Changed, Denied, Receipts
+from tocsin.enforce.webfiles import marker_path
 from tocsin.ledger.store import Ledger
 from tocsin.model import Decision, Op, Receipt
 
@@ -38,11 +41,24 @@ Say = Callable[..., None]
 class Enforcing:
     """Between policy, enforcer and ledger. `ready` once the kernel holds what it should for the first time."""
 
-    def __init__(self, enforcer: Enforcer | None, policy: Policy, ledger: Ledger, say: Say) -> None:
+    def __init__(
+        self,
+        enforcer: Enforcer | None,
+        policy: Policy,
+        ledger: Ledger,
+        say: Say,
+        marker: Path | None = None,
+        *,
+        proxied: bool = False,
+    ) -> None:
+        """`marker` is where it stands which web server may be told what to deny, `proxied` whether clients come through
+        proxies: see `enforce.webfiles`.
+        """
         self.enforcer = enforcer
         self.policy = policy
         self.ledger = ledger
         self.say = say
+        self.denials = Denials(enforcer, marker or marker_path(""), say, ledger.receipts, proxied=proxied)
         self.ready = enforcer is None
         self.error = "" if enforcer else "no firewall: only observing"
         self.latencies_s: deque[float] = deque(maxlen=LATENCIES_KEPT)
@@ -66,7 +82,10 @@ class Enforcing:
     # -- out ---------------------------------------------------------------------------------------------------------
 
     def apply(self, decision: Decision, arrival_ts: float | None = None) -> None:
-        """Bring a decision into the kernel, if it belongs there."""
+        """Bring a decision into the kernel, if it belongs there, or into the web server."""
+        if decision.signature is not None:
+            self.denials.apply(decision)
+            return
         if self._outgoing is None or decision.held is not None:
             return
         if decision.action == "lift":
@@ -112,6 +131,8 @@ class Enforcing:
                 self._on_receipts(message)
             elif isinstance(message, Actual):
                 self._on_part(message)
+            elif isinstance(message, Denied):
+                self.denials.answered(message)
             elif isinstance(message, Changed):
                 self.say(
                     "changed",
@@ -232,6 +253,7 @@ class Enforcing:
         """Read, look or restate when it is time (`now_s`: monotonic)."""
         if now_s >= self._restate_due_s:
             self._restate(now_s)
+        self.denials.tick()
         if self.enforcer is None:
             return
         if self._reading is None and now_s >= self._read_due_s:

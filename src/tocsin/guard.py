@@ -31,17 +31,25 @@ from tocsin.config import load as load_config
 from tocsin.control import ControlServer
 from tocsin.daemon import give_memory_back, hear_signals, notify_systemd, settle
 from tocsin.decide.breaker import Breaker
+from tocsin.decide.crawlers import Published, shipped
+from tocsin.decide.crowd import Crowd
+from tocsin.decide.impostors import Answer, Crawlers
 from tocsin.decide.policy import Policy
+from tocsin.decide.siege import RENEWED, Change, text_of
 from tocsin.decide.visitors import Visitors
 from tocsin.duration import render_duration
 from tocsin.enforce.client import Enforcer
+from tocsin.enforce.webfiles import marker_path
 from tocsin.enforcing import Enforcing
+from tocsin.learning import learn
 from tocsin.ledger.load import bans_by_rule, load
 from tocsin.ledger.store import Ledger
-from tocsin.model import Decision, Evidence, Finding, HttpRequest
+from tocsin.model import Decision, Evidence, Finding, HttpRequest, Signature
 from tocsin.pipeline import Pipeline
+from tocsin.reading import Readings
 from tocsin.rules import CompiledRule, RuleErrors
-from tocsin.steering import Steering
+from tocsin.sources.pressure import read_pressure
+from tocsin.steering import Steering, what_is_done
 from tocsin.watching import Watching
 from tocsin.wiring import (
     allow_list,
@@ -49,8 +57,12 @@ from tocsin.wiring import (
     jails_of,
     limits_of,
     policy_settings,
+    prefixes_of,
+    published_of,
     refresh_allow,
+    resolver_of,
     rules_of,
+    siege_settings,
 )
 
 CHECKPOINT_EVERY_S = 5.0
@@ -90,6 +102,7 @@ class Watcher:
         self._arrival_ts: float | None = None
         self._checkpoint_due_s = 0.0
         self._checkpoint_lines = -1
+        self._chapters = 0  # of what is normal, as saved last
         self._host_due_s = time.monotonic() + HOST_EVERY_S
         self._collect_due_s = time.monotonic() + COLLECT_EVERY_S
         self._notified = False
@@ -104,14 +117,17 @@ class Watcher:
         self.visitors = Visitors()
         sources = [row for row in saved.checkpoints if not row.startswith(JAILS_ROW)]
         self.watching = Watching(config, jailed, self.announcer.say, sources)
+        self.crowd = Crowd(self.visitors, siege_settings(config), lambda _change: None)
         self.breaker = Breaker(breaker_settings(config), self.visitors, self._request_of)
         self.policy = Policy(
             policy_settings(config, observe=self.observe),
             self.allow,
             breaker=self.breaker,
+            prefixes=prefixes_of(config),
             history=None,
             active=saved.active,
             starts=saved.starts,
+            crawlers=self._make_crawlers(),
         )
         self._history = saved.history
         self._runner = runner
@@ -119,8 +135,11 @@ class Watcher:
         self.rules = (*(self.jailing.rules if self.jailing else ()), *rules)
         self.pipeline = self._make_pipeline(self.rules)
         if saved.state is not None:
-            self._take_up(saved.state)
-        self.enforcing = Enforcing(enforcer, self.policy, self.ledger, self.announcer.say)
+            self._take_up(saved.state, saved.normal)
+        marker, proxied = marker_path(config.file), bool(config.proxies.trusted)
+        self.enforcing = Enforcing(enforcer, self.policy, self.ledger, self.announcer.say, marker, proxied=proxied)
+        self.enforcing.denials.restore(saved.denials)
+        self.pipeline.cannot_deny = self.enforcing.denials.why_not()
         if self.jailing is not None:
             self.jailing.begin(self.pipeline)
 
@@ -136,22 +155,39 @@ class Watcher:
     # -- what is decided ---------------------------------------------------------------------------------------------
 
     def _make_pipeline(self, rules: tuple[CompiledRule, ...]) -> Pipeline:
-        return Pipeline(
+        pipeline = Pipeline(
             rules,
             limits_of(self.config),
             self.policy,
             self.watching.readings,
             self._on_decision,
             self.ledger.finding,
-            observer=self.visitors,
+            crowd=self.crowd,
         )
+        pipeline.on_siege = self._say_siege
+        return pipeline
 
-    def _take_up(self, state: bytes) -> None:
+    def _take_up(self, state: bytes, normal: bytes = b"") -> None:
         try:
-            self.pipeline.load(state)
+            self.pipeline.load(state, normal)
         except msgspec.MsgspecError as error:
             self.announcer.say("state", f"the saved state cannot be used ({error}); counting begins anew, bans stay")
             self.pipeline = self._make_pipeline(self.rules)
+
+    def _make_crawlers(self) -> Crawlers:
+        self.resolver = resolver_of(self.config, self._on_answer)
+        return Crawlers(self._published(shipped()), dns=self.resolver is not None)
+
+    def _published(self, otherwise: Published) -> Published:
+        published, trouble = published_of(self.config)
+        if trouble:
+            published = otherwise
+            self.announcer.say("crawlers", f"{trouble}; the networks of {published.day} stay in use")
+        return published
+
+    def _on_answer(self, answer: Answer) -> None:
+        self._arrival_ts = None
+        self.pipeline.answer(answer)
 
     def _on_decision(self, decision: Decision, finding: Finding | None) -> None:
         self.enforcing.apply(decision, self._arrival_ts)
@@ -168,17 +204,46 @@ class Watcher:
         self._on_decision(decision, None)
 
     def _say_decision(self, decision: Decision, finding: Finding | None) -> None:
-        if decision.action == "lift":
+        if decision.signature is not None:
+            if decision.note == RENEWED:
+                return  # whom it spares changes each second
+            text = self._of_class(decision, decision.signature)
+        elif decision.action == "lift":
             text = f"unban {decision.target}: {decision.note}"
         else:
             span_s = None if decision.end_ts is None else decision.end_ts - decision.start_ts
             text = f"ban {decision.target} for {render_duration(span_s)}"
             if finding is not None:
                 text += f": {finding.rule}, {finding.count} within {render_duration(finding.within_s)}"
-            if decision.held is not None:
-                text = f"would {text} (held: {decision.held})"
+        if decision.held is not None:
+            text = f"would {text} (held: {decision.held})"
         fields = {name: getattr(decision, name) for name in ("action", "subject", "services", "rule", "held", "id")}
         self.announcer.say("decision", text, **fields)
+
+    def _of_class(self, decision: Decision, signature: Signature) -> str:
+        """What a decision about a class of requests says; where only the set-up is missing, what its owner can do."""
+        about = signature.text
+        if decision.action == "lift":
+            return f"turn away no more: {about}: {decision.note}"
+        if decision.held is not None and decision.held == self.pipeline.cannot_deny:
+            self.enforcing.denials.say_rule(signature)
+        span_s = (decision.end_ts or decision.start_ts) - decision.start_ts
+        return f"turn away for {render_duration(span_s)}, sparing {len(decision.spare)}: {about}"
+
+    def _say_siege(self, change: Change) -> None:
+        """That a siege begins, is back or is over, or an alarm; what is turned away is said as a decision."""
+        if change.verb == "deny":
+            return
+        siege = next((each for each in self.crowd.sieges.all if each.finding.id == change.finding.id), None)
+        if siege is None:
+            text = f"alarm: {change.note}"
+        elif change.verb == "leave":
+            text = f"siege over: {text_of(siege.description)}: {change.note}"
+        else:
+            done = what_is_done(siege, self.crowd.settings, self.pipeline.cannot_deny, observe=self.observe)
+            text = f"siege: {change.note}; {done}"
+        about = msgspec.to_builtins(change.signature)
+        self.announcer.say("siege", text, verb=change.verb, finding=change.finding.id, signature=about)
 
     # -- the loop ----------------------------------------------------------------------------------------------------
 
@@ -193,8 +258,11 @@ class Watcher:
             self.jailing.wait_on(self.selector)
         if self.enforcing.enforcer is not None:
             register(self.enforcing.enforcer.fileno(), read, self.enforcing.receive)
+        if self.resolver is not None:
+            register(self.resolver.fileno(), read, self.resolver.receive)
         self.enforcing.read_now()
         self._remember()
+        self._learn()
         gc.collect()
         gc.freeze()
         gc.disable()  # a full collection over 500,000 keys takes 50 ms; what little cycles there are wait for an hour
@@ -225,6 +293,8 @@ class Watcher:
             self.jailing.stop()
         self.ledger.close(3.0)
         self.watching.close()
+        if self.resolver is not None:
+            self.resolver.close()
         if self.jailing is not None:
             self.jailing.wait_stopped(until_s - time.monotonic())
 
@@ -248,6 +318,8 @@ class Watcher:
             due_s = min(due_s, self._checkpoint_due_s)
         if self.jailing is not None:
             due_s = min(due_s, self.jailing.due_s(now_s, now_ts))
+        if self.resolver is not None:
+            due_s = min(due_s, self.resolver.due_s())
         return max(0.0, min(due_s - now_s, self.watching.due_ts() - now_ts, 60.0))
 
     def _tick(self) -> None:
@@ -257,9 +329,13 @@ class Watcher:
             self._read_logs()
         self.watching.tick()
         self.enforcing.tick(now_s)
+        if self.resolver is not None:
+            self.resolver.ask(self.policy.crawlers.take_questions())
+            self.resolver.tick()
         if self.jailing is not None:
             self.jailing.tick(now_s, now_ts)
         if self._has_news() and now_s >= self._checkpoint_due_s:
+            self._feel(now_ts)
             self._checkpoint()
             if self.jailing is not None:
                 self.jailing.say_set_aside()
@@ -274,6 +350,26 @@ class Watcher:
             self.reload()
         self._say_ready()
 
+    def _feel(self, now_ts: float) -> None:
+        """How the machine is: where it suffers, less of an excess is a siege."""
+        sample = read_pressure(now_ts)
+        if sample is not None:
+            self.crowd.feel(sample)
+
+    def _learn(self) -> None:
+        """At the first start: what is normal, from the logs that are there."""
+        settings = self.crowd.settings
+        if not settings.enabled or self.crowd.normal.seconds:
+            return
+        paths = [Path(file.source) for file in self.watching.tail.files() if not file.trouble]
+        now_ts = time.time()
+        readings = Readings(self.watching.readings.named, self.watching.readings.proxies, self.watching.readings.zone)
+        learnt, lines = learn(paths, readings, settings, now_ts)
+        if learnt.normal.seconds:
+            self.crowd.adopt(learnt)
+            span = render_duration(60 * round(learnt.normal.seconds / 60))
+            self.announcer.say("learnt", f"what is normal was learnt from {lines:,} lines of {span} that were there")
+
     def _has_news(self) -> bool:
         return self.pipeline.engine.counts.lines != self._checkpoint_lines
 
@@ -284,16 +380,20 @@ class Watcher:
         if self.jailing is not None:
             rows.append(JAILS_ROW + self.jailing.dump())
         self._checkpoint_lines = self.pipeline.engine.counts.lines
-        self.ledger.checkpoint(self.pipeline.dump(), rows, self._checkpoint_lines)
+        chapters = self.crowd.normal.chapters
+        normal = self.crowd.normal.dump() if chapters != self._chapters else None
+        self._chapters = chapters
+        self.ledger.checkpoint(self.pipeline.dump(normal=False), rows, self._checkpoint_lines, normal)
         now_s = time.monotonic()
         self._checkpoint_due_s = now_s + max(CHECKPOINT_EVERY_S, CHECKPOINT_SHARE * (now_s - began_s))
 
     def _refresh_host(self, now_ts: float) -> None:
-        """What changes by itself: who is logged in, which bans have ended."""
+        """What changes by itself: who is logged in, which bans have ended, whether the web server is set up."""
+        self.pipeline.cannot_deny = self.enforcing.denials.why_not()
         self.policy.expire(now_ts)
         if refresh_allow(self.allow, self.config):
             for lift in self.policy.spare(now_ts):
-                self.pipeline.engine.unmute(lift.target)
+                self.pipeline.let_in(lift)
                 self._on_decision(lift, None)
 
     def _say_ready(self) -> None:
@@ -327,6 +427,7 @@ class Watcher:
         if errors:
             return self._refuse_reload(errors)
         self.config = config
+        self.policy.crawlers.take_up(self._published(self.policy.crawlers.published))
         self.watching.take_up(config, jailed)
         self._take_up_jails(jailed)
         self.rules = (*(self.jailing.rules if self.jailing else ()), *rules)
@@ -337,6 +438,7 @@ class Watcher:
             self.jailing.begin(self.pipeline)
         self.watching.prepare(self.pipeline.engine)
         self.allow.replace("configured", [(text, "[allow] in the configuration") for text in config.allow.addresses])
+        self.crowd.configure(siege_settings(config))
         self._refresh_host(time.time())
         self.announcer.say("reload", f"reloaded: {len(self.rules)} rules")
         return []

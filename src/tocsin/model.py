@@ -311,6 +311,16 @@ class Signature(Struct, frozen=True, omit_defaults=True):
     vhost: str | None = None
     user_agent: str | None = None
 
+    @property
+    def text(self) -> str:
+        """For people: `POST /xmlrpc.php, agent with "Googlebot"`; still hostile."""
+        parts = [" ".join(part for part in (self.method, self.path) if part)]
+        if self.query is not None:
+            parts.append(f'query with "{self.query}"' if self.query else "without a query")
+        parts += [f'agent with "{self.user_agent}"'] if self.user_agent else []
+        parts += [f"site {self.vhost}"] if self.vhost else []
+        return ", ".join(part for part in parts if part) or "all requests"
+
 
 class Finding(Struct, frozen=True, gc=False):
     """A rule crossed its line. `id` derives from rule, subject and the crossing line, so reading twice finds once.
@@ -398,9 +408,11 @@ class Op(Struct, frozen=True, gc=False):
 
 
 class Receipt(Struct, frozen=True, gc=False):
-    """What really happened to an Op; `subject` is a target, as there."""
+    """What really happened to an Op; `subject` is a target, as there. `deny` and `allow` are of a class of requests,
+    whose subject is empty: whether the web server has it.
+    """
 
-    verb: Literal["ban", "unban"]
+    verb: Literal["ban", "unban", "deny", "allow"]
     subject: str
     decision: str
     ok: bool

@@ -99,9 +99,13 @@ def encodable(row: S) -> S:
     """The same with every character that no UTF-8 can hold (a lone surrogate) spelt out."""
     changed: dict[str, object] = {}
     for name in row.__struct_fields__:
-        value = getattr(row, name)
-        if isinstance(value, str):
-            changed[name] = value.encode("utf-8", "backslashreplace").decode()
-        elif isinstance(value, tuple):
-            changed[name] = tuple(encodable(line) for line in value)
+        changed[name] = _encodable_value(getattr(row, name))
     return replace(row, **changed)
+
+
+def _encodable_value(value: object) -> object:
+    if isinstance(value, str):
+        return value.encode("utf-8", "backslashreplace").decode()
+    if isinstance(value, tuple):
+        return tuple(map(_encodable_value, value))
+    return encodable(value) if isinstance(value, Struct) else value

@@ -4,13 +4,21 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from typing import Literal
 
 import msgspec
+from msgspec import UnsetType
 
-from tocsin.decide.policy import Policy, Terms
-from tocsin.detect.engine import Engine, Limits, Observer
+from tocsin.decide.crowd import Crowd
+from tocsin.decide.impostors import Answer
+from tocsin.decide.neighbours import Neighbours
+from tocsin.decide.policy import NO_TERMS, Policy, Terms
+from tocsin.decide.siege import RENEWED, RULE, Change
+from tocsin.decide.subjects import bounds
+from tocsin.detect.books import Limits
+from tocsin.detect.engine import Engine
 from tocsin.formats import RawLines
-from tocsin.model import Batch, Decision, Finding
+from tocsin.model import Batch, Decision, Finding, is_host, parts_of, target_of
 from tocsin.reading import Readings
 from tocsin.rules import CompiledRule, Failure, Place
 
@@ -32,16 +40,26 @@ class Pipeline:
         readings: Readings,
         on_decision: OnDecision,
         on_finding: Callable[[Finding], None] = lambda _finding: None,
-        observer: Observer | None = None,
+        crowd: Crowd | None = None,
         *,
         prefilter: bool = True,
     ) -> None:
-        self.engine = Engine(rules, limits, prefilter=prefilter, observer=observer)
+        rules = [rule.judged_by(policy.crawlers) for rule in rules]
+        self.cannot_deny: str | None = None  # why the web server turns nobody away
+        self.on_siege: Callable[[Change], None] = lambda _change: None
+        self.engine = Engine(rules, limits, prefilter=prefilter, observer=crowd)
+        self.crowd = crowd
+        if crowd is not None:
+            crowd.sieges.hear = self._on_change
         self.rules = {rule.rule.id: rule for rule in rules}
-        self._terms = {name: Terms(rule.ban_s_of, rule.services, rule.held) for name, rule in self.rules.items()}
+        self._terms = {
+            name: Terms(rule.ban_s_of, rule.services, rule.held, spares_visitors=rule.crawlers is not None)
+            for name, rule in self.rules.items()
+        }
         self._raw = RawLines()
         self._raw_rules = [rule.covers for rule in rules if rule.rule.on in ("line", "filter")]
         self.policy = policy
+        policy.neighbours = Neighbours(self.engine.trackers, policy.breaker.visitors if policy.breaker else None)
         self.readings = readings
         self.on_decision = on_decision
         self.on_finding = on_finding
@@ -66,22 +84,107 @@ class Pipeline:
 
     def _judge(self, finding: Finding) -> float | None:
         """Decide, hand over, and say until when the subject's lines are of no account: as long as it is banned."""
+        known = self.rules.get(finding.rule)
+        of_claim = known is not None and known.crawlers is not None
+        if of_claim and self.policy.crawlers.wait(finding):
+            return None
         which = (finding.rule, finding.subject, finding.via)
         if finding.ts < self._hushed.get(which, finding.ts):
             return None
         self.on_finding(finding)
-        rule = self.rules[finding.rule]
-        decision = self.policy.decide(finding, rule.rule.ban_s, self._terms[finding.rule])
-        for lift in self.policy.take_lifts():
-            self.engine.unmute(lift.target)
-            self.on_decision(lift, None)
+        ban_s, terms = self._terms_of(finding.rule)
+        decision = self.policy.decide(finding, ban_s, terms)
+        self._hand_over_lifts()
         if decision is None:
-            return self.policy.until_ts(finding.subject, finding.ts, rule.services)
+            return self.policy.until_ts(finding.subject, finding.ts, terms.services)
         self.on_decision(decision, finding)
+        if known is None or known.filter is None:  # a jail does what fail2ban does, and no more
+            self._widen(finding, decision, ban_s)
+        if of_claim and decision.held is None:
+            self.policy.crawlers.doubt(decision.target)
         if decision.held is not None and decision.held != "observing":
             self._hush(which, finding.ts + finding.within_s)
             return None
         return math.inf if decision.end_ts is None else decision.end_ts
+
+    def answer(self, answer: Answer) -> None:
+        """Take what the DNS said of an address that `policy.crawlers` asked for: a source like a log."""
+        finding, pardon = self.policy.crawlers.answer(answer)
+        if finding is not None and finding.rule in self.rules:
+            until_ts = self._judge(finding)
+            if until_ts is not None and until_ts > finding.ts:
+                self.engine.mute(target_of(finding.subject, self.rules[finding.rule].services), until_ts)
+        if pardon is not None and (lift := self.policy.pardon(*pardon, answer.ts)) is not None:
+            self._hand_over_lifts()
+            self.engine.unmute(lift.target)
+            self.on_decision(lift, None)
+
+    def _hand_over_lifts(self) -> None:
+        for lift in self.policy.take_lifts():
+            self.let_in(lift)
+            self.on_decision(lift, None)
+
+    def _widen(self, finding: Finding, decision: Decision, ban_s: float | UnsetType | None) -> None:
+        """Ban the network too, where this was one address of it too many."""
+        widened = self.policy.widen(finding, decision, ban_s)
+        if widened is None:
+            return
+        about, made = widened
+        self.on_finding(about)
+        for lift in self.policy.take_lifts():  # folded into it: who is in there stays where it is
+            self.engine.unmute(lift.target)
+            self.on_decision(lift, None)
+        self.on_decision(made, about)
+
+    def let_in(self, lift: Decision) -> None:
+        """A ban was lifted: the lines that it stopped count again; of a prefix, those of all whom nothing else bans."""
+        self.engine.unmute(lift.target)
+        if is_host(lift.subject):
+            return
+        version, low, high = bounds(lift.subject)
+        octets = lift.subject.split(".")[: int(lift.subject.partition("/")[2]) // 8] if version == 4 else []
+        begins = "".join(f"{octet}." for octet in octets[:3])
+        for target in [each for each in self.engine.muted if each.startswith(begins)]:
+            subject, services = parts_of(target)
+            its_version, first, last = bounds(subject)
+            inside = its_version == version and low <= first and last <= high
+            if inside and self.policy.until_ts(subject, lift.start_ts, services) is None:
+                self.engine.unmute(target)
+
+    def _terms_of(self, rule_id: str) -> tuple[float | UnsetType | None, Terms]:
+        """How long a rule bans, and what else it brings."""
+        if rule_id == RULE and self.crowd is not None:
+            return self.crowd.settings.ban_s, NO_TERMS
+        return self.rules[rule_id].rule.ban_s, self._terms[rule_id]
+
+    def _on_change(self, change: Change) -> None:
+        """What happened to a siege, as findings and decisions."""
+        if change.verb in {"enter", "alarm"}:
+            self.on_finding(change.finding)
+        if change.lifts is not None:
+            self.on_decision(self._of_class("lift", f"lift~{change.lifts}", change), change.finding)
+        if change.verb == "deny":
+            self.on_decision(self._of_class("deny-request", change.id, change), change.finding)
+        self.on_siege(change)
+
+    def _of_class(self, action: Literal["lift", "deny-request"], decision_id: str, change: Change) -> Decision:
+        denies = action == "deny-request"
+        held = "observing" if self.policy.settings.observe else self.cannot_deny
+        renews = change.verb == "deny" and change.lifts is not None
+        return Decision(
+            id=decision_id,
+            action=action,
+            subject="",
+            start_ts=change.ts,
+            end_ts=change.end_ts if denies else None,
+            rule=RULE,
+            finding=change.finding.id,
+            held=held if denies else None,
+            lifts=None if denies else change.lifts,
+            note=RENEWED if renews else change.note,
+            signature=change.signature,
+            spare=change.spare if denies else (),
+        )
 
     def _hush(self, which: tuple[str, str, str | None], until_ts: float) -> None:
         """Held: say so once a window, not at each line. Other rules go on judging the subject: nobody stops it."""
@@ -89,14 +192,24 @@ class Pipeline:
             del self._hushed[next(iter(self._hushed))]
         self._hushed[which] = until_ts
 
-    def dump(self) -> bytes:
-        """Engine and policy state, to be saved together with the sources' offsets."""
-        return msgspec.msgpack.encode((self.engine.dump(), self.policy.dump(), list(self._hushed.items())))
+    def dump(self, *, normal: bool = True) -> bytes:
+        """Engine, policy and crowd state, to be saved together with the sources' offsets; without what is normal, where
+        that is saved by itself (`crowd.normal.dump`).
+        """
+        crowd = self.crowd.dump() if self.crowd is not None else b""
+        usual = self.crowd.normal.dump() if self.crowd is not None and normal else b""
+        return msgspec.msgpack.encode(
+            (self.engine.dump(), self.policy.dump(), list(self._hushed.items()), crowd, usual)
+        )
 
-    def load(self, state: bytes) -> None:
+    def load(self, state: bytes, normal: bytes = b"") -> None:
         """Take up a dumped state. msgspec.MsgspecError where it is none."""
-        kind = tuple[bytes, bytes, list[tuple[tuple[str, str, str | None], float]]]
-        engine, policy, hushed = msgspec.msgpack.decode(state, type=kind)
+        kind = tuple[bytes, bytes, list[tuple[tuple[str, str, str | None], float]], bytes, bytes]
+        engine, policy, hushed, crowd, usual = msgspec.msgpack.decode(state, type=kind)
         self.policy.load(policy)
         self.engine.load(engine)
+        if self.crowd is not None and crowd:
+            if usual or normal:
+                self.crowd.normal.load(usual or normal)
+            self.crowd.load(crowd)
         self._hushed = dict(hushed)

@@ -16,9 +16,12 @@ from msgspec import Struct
 
 from tocsin.decide.allow import AllowList
 from tocsin.decide.breaker import Breaker, BreakerSettings
+from tocsin.decide.crowd import Crowd
 from tocsin.decide.policy import Policy, PolicySettings
+from tocsin.decide.prefixes import Prefixes
+from tocsin.decide.siege import SiegeSettings
 from tocsin.decide.visitors import Visitors
-from tocsin.detect.engine import Limits
+from tocsin.detect.books import Limits
 from tocsin.formats import Proxies
 from tocsin.model import Decision, Evidence, Finding, HttpRequest, Unparsed
 from tocsin.pipeline import Pipeline
@@ -60,8 +63,12 @@ class Replay:
         named: Sequence[tuple[str, str]] = (),
         on_reading: Callable[[str, Reading], None] = lambda _source, _reading: None,
         prefilter: bool = True,
+        contrast: bool = True,
+        prefixes: bool = False,
     ) -> None:
-        """`now_ts` resolves missing years (None: each file's modification time); `named` are (path, format spec)."""
+        """`now_ts` resolves missing years (None: each file's modification time); `named` are (path, format spec);
+        `contrast`: whether sieges are noticed; `prefixes`: whether networks are banned for their addresses.
+        """
         self.paths = paths
         self.now_ts = now_ts
         self.decisions = 0
@@ -71,9 +78,11 @@ class Replay:
         visitors = Visitors()
         self.readings = Readings(list(named), proxies or Proxies(), zone, on_reading)
         breaker = Breaker(BreakerSettings(), visitors, self._request_of)
-        policy = Policy(settings or PolicySettings(), AllowList(), breaker=breaker)
+        networks = Prefixes() if prefixes else None
+        policy = Policy(settings or PolicySettings(), AllowList(), breaker=breaker, prefixes=networks)
+        self.crowd = Crowd(visitors, SiegeSettings(enabled=contrast), lambda _change: None)
         self.pipeline = Pipeline(
-            rules, limits or Limits(), policy, self.readings, self._decided, observer=visitors, prefilter=prefilter
+            rules, limits or Limits(), policy, self.readings, self._decided, crowd=self.crowd, prefilter=prefilter
         )
 
     def run(self, progress: Callable[[int], None] | None = None) -> Summary:

@@ -13,6 +13,9 @@ import msgspec
 from tocsin import __version__
 from tocsin.control import Reply, Request
 from tocsin.decide.policy import RefusedError
+from tocsin.decide.siege import Siege, SiegeSettings, text_of
+from tocsin.detect.normal import LEARNT_AFTER_S, LEAST_VISITORS
+from tocsin.duration import render_duration
 from tocsin.importing import Arrival, Taken, refusal, take, take_back
 from tocsin.ledger.writer import Recollection
 from tocsin.model import Decision, parts_of, target_of
@@ -81,7 +84,7 @@ class Steering:
             else:
                 lifts += watcher.policy.lift(subject, now_ts)
         for lift in lifts:
-            watcher.pipeline.engine.unmute(lift.target)
+            watcher.pipeline.let_in(lift)
             watcher.carry_out(lift)
         return {"lifted": list(dict.fromkeys(lift.subject for lift in lifts)), "receipts": self._receipts(lifts)}
 
@@ -231,12 +234,53 @@ class Steering:
             ],
             "notices": [msgspec.to_builtins(notice) for notice in watcher.watching.notices],
             "ban_latency_ms": enforcing.latency_ms(),
+            "web": enforcing.denials.status(),
+            "contrast": self._contrast(),
+            "sieges": self._sieges(),
         }
         if watcher.jailing is not None:
             sources = [followed.source for followed in watcher.watching.tail.files()]
             status["jails"] = watcher.jailing.status(engine, sources, time.time())
             status["actions"] = watcher.jailing.acting.status() if watcher.jailing.acting else None
         return {"status": status}
+
+    def _contrast(self) -> dict[str, Any]:
+        """What is known of normal traffic, and the share of addresses that is looked at."""
+        crowd = self.watcher.crowd
+        normal = crowd.normal
+        return {
+            "enabled": crowd.settings.enabled,
+            "learnt": normal.learnt,
+            "learnt_s": normal.seconds,
+            "visitors": len(normal.visitors),
+            "needs_s": LEARNT_AFTER_S,
+            "needs_visitors": LEAST_VISITORS,
+            "share": 1 / (crowd.mask + 1),
+            "suffering": self.watcher.pipeline.engine.now_ts < crowd.sieges.suffering_until_ts,
+        }
+
+    def _sieges(self) -> list[dict[str, Any]]:
+        """The sieges that last, and those that were left lately."""
+        watcher = self.watcher
+        crowd, why_not, observe = watcher.crowd, watcher.pipeline.cannot_deny, watcher.policy.settings.observe
+        return [
+            {
+                "class": text_of(siege.description),
+                "signature": msgspec.to_builtins(siege.signature),
+                "since_ts": siege.began_ts,
+                "left_ts": siege.left_ts,
+                "requests_a_minute": siege.arrivals,
+                "normal_a_minute": siege.normal,
+                "times": siege.times,
+                "agents": siege.agents,
+                "turned_away_until_ts": siege.denied_until_ts if siege.denied and not (why_not or observe) else None,
+                "spared": len(siege.spared),
+                "done": what_is_done(siege, crowd.settings, why_not, observe=observe),
+                "note": siege.note,
+                "finding": siege.finding.id,
+            }
+            for siege in crowd.sieges.all
+        ]
 
     def _source(self, followed: Followed) -> dict[str, Any]:
         reading = self.watcher.watching.readings.known.get(followed.source)
@@ -250,3 +294,16 @@ class Steering:
             "readable": not followed.trouble,
             "why": followed.trouble or followed.polled or None,
         }
+
+
+def what_is_done(siege: Siege, settings: SiegeSettings, cannot_deny: str | None, *, observe: bool) -> str:
+    """In words; `cannot_deny` is why the web server turns nobody away."""
+    several = " by several agents" if siege.agents else ""
+    whom = "its senders" if siege.times == 1 else f"who sends {siege.times} of them{several}"
+    would = "would be " if observe else ""
+    banned = f"{whom} {would}banned for {render_duration(settings.ban_s)}"
+    if not siege.turned_away:
+        return banned
+    if cannot_deny:
+        return f"{banned}; not turned away in the web server: {cannot_deny}"
+    return f"{would}turned away in the web server, {banned}"

@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import socket
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from datetime import UTC, datetime, timedelta, timezone, tzinfo
 from ipaddress import ip_network
 from pathlib import Path
@@ -20,16 +20,23 @@ from msgspec import UNSET, structs
 from tocsin.config import Config, ConfigError, ConfigErrors
 from tocsin.decide.allow import AllowList
 from tocsin.decide.breaker import BreakerSettings
+from tocsin.decide.crawlers import Published, read_ranges, shipped
+from tocsin.decide.impostors import Answer
 from tocsin.decide.policy import PolicySettings
-from tocsin.detect.engine import Limits
+from tocsin.decide.prefixes import Prefixes, PrefixSettings
+from tocsin.decide.siege import SiegeSettings
+from tocsin.detect.books import Limits
 from tocsin.formats import Proxies
+from tocsin.resolving import PORT, Resolver
 from tocsin.rules import CompiledRule, Rule, compile_rule, load_rules
-from tocsin.sources.host import safe_addresses
+from tocsin.sources.host import read_resolvers, safe_addresses
 
 if TYPE_CHECKING:
     from tocsin.fail2ban.rules import Jailed
 
 DEFAULT_RULES = "/etc/tocsin/rules.d"
+RANGES_MOST_BYTES = 4 << 20
+SERVERS_MOST = 3
 
 
 def rules_of(config: Config) -> tuple[CompiledRule, ...]:
@@ -103,6 +110,46 @@ def policy_settings(config: Config, *, observe: bool) -> PolicySettings:
 def breaker_settings(config: Config) -> BreakerSettings:
     """The breakers' part of a configuration."""
     return structs.replace(BreakerSettings(), **structs.asdict(config.breaker))
+
+
+def prefixes_of(config: Config) -> Prefixes | None:
+    """Who counts the offenders of networks, None where nobody is to."""
+    wanted = config.prefixes
+    if not wanted.enabled:
+        return None
+    return Prefixes(
+        PrefixSettings(wanted.offenders, wanted.within_s, wanted.ipv4, wanted.ipv6, config.limits.lateness_s)
+    )
+
+
+def siege_settings(config: Config) -> SiegeSettings:
+    """The part of a configuration that is about sieges."""
+    return structs.replace(SiegeSettings(), **structs.asdict(config.contrast))
+
+
+def published_of(config: Config) -> tuple[Published, str]:
+    """The published networks of crawlers that a configuration names, and what is wrong with its file (then they are
+    those that came with the program).
+    """
+    file = config.crawlers.ranges
+    if not file:
+        return shipped(), ""
+    try:
+        with Path(file).open("rb") as opened:
+            data = opened.read(RANGES_MOST_BYTES + 1)
+        if len(data) > RANGES_MOST_BYTES:
+            return shipped(), f"{file}: larger than {RANGES_MOST_BYTES:,} bytes, which no such file is"
+        return read_ranges(data.decode("utf-8")), ""
+    except OSError as error:
+        return shipped(), f"{file}: cannot be read: {error.strerror}"
+    except ValueError as error:
+        return shipped(), f"{file}: {error}"
+
+
+def resolver_of(config: Config, on_answer: Callable[[Answer], None]) -> Resolver | None:
+    """Who looks up the names of crawlers; None where that is not wanted, or no name server is known."""
+    servers = read_resolvers() if config.crawlers.dns else ()
+    return Resolver([(server, PORT) for server in servers[:SERVERS_MOST]], on_answer) if servers else None
 
 
 def limits_of(config: Config) -> Limits:

@@ -29,7 +29,9 @@ from mutation import (
     written,
 )
 
-from tocsin.detect.engine import Engine, Limits
+from tocsin.decide.impostors import Crawlers
+from tocsin.detect.books import Limits
+from tocsin.detect.engine import Engine
 from tocsin.formats import Format, Proxies, RawLines, by_name, sniff
 from tocsin.model import AuthAttempt, Batch, Finding, HttpRequest, Other, RawLine, Unparsed
 from tocsin.rules import CompiledRule, compile_rule, load_shipped
@@ -48,13 +50,14 @@ def format_of(spec: str, *, trusting: bool = False) -> Format:
 
 @cache
 def shipped() -> tuple[CompiledRule, ...]:
-    return tuple(compile_rule(rule) for rule in load_shipped())
+    return tuple(compile_rule(rule).judged_by(Crawlers()) for rule in load_shipped())
 
 
 @cache
 def at_once() -> tuple[CompiledRule, ...]:
     """The shipped conditions without their limits: every line that a rule counts is a finding."""
-    return tuple(compile_rule(structs.replace(rule, limit=1, distinct=None)) for rule in load_shipped())
+    rules = (structs.replace(rule, limit=1, distinct=None) for rule in load_shipped())
+    return tuple(compile_rule(rule).judged_by(Crawlers()) for rule in rules)
 
 
 def block(lines: Sequence[bytes]) -> bytes:

@@ -34,7 +34,8 @@ from forgeries import (
 )
 from msgspec import structs
 
-from tocsin.detect.engine import Counts, Engine
+from tocsin.detect.books import Counts
+from tocsin.detect.engine import Engine
 from tocsin.formats import Anchor, Format, Proxies, by_name, sniff
 from tocsin.model import Batch, Finding
 from tocsin.rules import CompiledRule, compile_rule, load_shipped, read_rules

@@ -10,7 +10,8 @@ import msgspec
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tocsin.detect.engine import Engine, Limits
+from tocsin.detect.books import Limits
+from tocsin.detect.engine import Engine
 from tocsin.formats import Anchor, Format, by_name
 from tocsin.model import Batch, Finding
 from tocsin.rules import compile_rule, read_rules

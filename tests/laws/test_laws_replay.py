@@ -21,9 +21,11 @@ from msgspec import structs
 
 from tocsin.decide.allow import AllowList
 from tocsin.decide.breaker import Breaker, BreakerSettings
+from tocsin.decide.crowd import Crowd
 from tocsin.decide.policy import Policy, PolicySettings
+from tocsin.decide.siege import SiegeSettings
 from tocsin.decide.visitors import Visitors
-from tocsin.detect.engine import Limits
+from tocsin.detect.books import Limits
 from tocsin.formats import Proxies
 from tocsin.model import Batch, Decision, Evidence, Finding, HttpRequest
 from tocsin.pipeline import Pipeline
@@ -194,7 +196,8 @@ class Live:
         visitors = Visitors()
         self.readings = Readings(self.named, Proxies(), UTC)
         policy = Policy(PolicySettings(), AllowList(), breaker=Breaker(BreakerSettings(), visitors, self._request_of))
-        return Pipeline(RULES, Limits(), policy, self.readings, lambda *row: self.rows.append(row), observer=visitors)
+        crowd = Crowd(visitors, SiegeSettings(), lambda _change: None)
+        return Pipeline(RULES, Limits(), policy, self.readings, lambda *row: self.rows.append(row), crowd=crowd)
 
     def _request_of(self, evidence: Evidence) -> HttpRequest | None:
         return self.readings.request_of(evidence, BASE_TS)

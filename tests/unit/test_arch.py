@@ -31,8 +31,8 @@ ORDER = (
     ("enforce",),
     ("ledger",),
     (
-        *("announce", "control", "daemon", "importing", "enforcing", "reading", "pipeline", "wiring", "replay"),
-        *("watching", "sparing", "acting", "jailing", "steering", "guard", "supervise"),
+        *("announce", "control", "daemon", "importing", "enforcing", "reading", "pipeline", "resolving", "wiring"),
+        *("replay", "watching", "learning", "sparing", "acting", "jailing", "steering", "guard", "supervise"),
     ),
     ("explain",),
     ("cli",),

@@ -16,7 +16,7 @@ from msgspec import structs
 
 from tocsin.decide.allow import AllowList
 from tocsin.decide.policy import Policy, PolicySettings
-from tocsin.detect.engine import Limits
+from tocsin.detect.books import Limits
 from tocsin.fail2ban.actions.ignore import WAIT_S
 from tocsin.fail2ban.actions.protocol import (
     Answer,

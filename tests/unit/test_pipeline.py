@@ -12,7 +12,7 @@ import pytest
 
 from tocsin.decide.allow import AllowList
 from tocsin.decide.policy import Policy, PolicySettings
-from tocsin.detect.engine import Limits
+from tocsin.detect.books import Limits
 from tocsin.formats import Proxies
 from tocsin.model import Batch, Decision, Finding
 from tocsin.pipeline import Pipeline

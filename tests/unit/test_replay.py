@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tocsin.detect.engine import Limits
+from tocsin.detect.books import Limits
 from tocsin.model import Decision, Finding
 from tocsin.reading import Reading
 from tocsin.replay import Replay, Summary

@@ -10,7 +10,7 @@ import pytest
 from tocsin.config import ConfigErrors, parse
 from tocsin.decide.breaker import BreakerSettings
 from tocsin.decide.policy import PolicySettings
-from tocsin.detect.engine import Limits
+from tocsin.detect.books import Limits
 from tocsin.rules import RuleErrors, load_shipped
 from tocsin.wiring import (
     allow_list,

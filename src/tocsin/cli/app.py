@@ -22,8 +22,10 @@ COMMANDS = {
     "ban": "ban",
     "unban": "ban",
     "why": "why",
+    "normal": "normal",
     "rules": "rules",
     "check": "check",
+    "setup": "web",
     "fail2ban": "fail2ban",
 }
 """Every command, in the order of `--help`, and the file that it lives in."""

@@ -57,10 +57,17 @@ def bans(
             out.json({"decision": decision})
         out.flush()
         return
-    closes = any(each.services for each in active)
+    closes, folded = any(each.services for each in active), _folded(active)
+    rows = [
+        (*_ban_row(out, each, now_ts, closes=closes), *((folded.get(each.target, ""),) if folded else ()))
+        for each in active
+    ]
     out.table(
-        ("since", "banned", *(("closes",) if closes else ()), "still", "rule", "time", "stopped", ""),
-        [_ban_row(out, each, now_ts, closes=closes) for each in active],
+        (
+            *("since", "banned", *(("closes",) if closes else ()), "still", "rule", "time", "stopped", ""),
+            *(("folded into",) if folded else ()),
+        ),
+        rows,
         right=("time", "stopped", ""),
     )
     out.line(f"{count(len(active), 'ban')} in force. `tocsin why ADDRESS` tells why.")
@@ -71,6 +78,21 @@ def bans(
         out.note(f"{absent}. What the kernel holds stays in force until it ends, and nobody is banned anew")
     elif running["observe"]:
         out.note(f"the guard only observes ({running['why_observing']}): these bans are not in the kernel")
+
+
+def _folded(active: list[Ban]) -> dict[str, str]:
+    """The targets that lie in a network that is banned too, and the widest such network."""
+    from tocsin.decide.bantable import BanTable  # noqa: PLC0415  see main
+    from tocsin.model import is_host  # noqa: PLC0415  see main
+
+    networks = BanTable(len(active))
+    for ban in active:
+        if not is_host(ban.subject):
+            networks.put(ban.subject, ban.end_ts, ban.start_ts)
+    if not len(networks):
+        return {}
+    holders = {ban.target: [each for each in networks.holders(ban.subject) if each != ban.subject] for ban in active}
+    return {target: found[-1] for target, found in holders.items() if found}
 
 
 def _ban_row(out: Output, ban: Ban, now_ts: float, *, closes: bool) -> tuple[str, ...]:
@@ -100,7 +122,7 @@ def _show_decisions(out: Output, decisions: list[Decision]) -> None:
             (
                 out.when(each.start_ts),
                 what,
-                each.target,
+                each.target or (each.signature.text if each.signature else ""),
                 how_long,
                 each.rule or f"({each.origin})",
                 each.held or each.note,

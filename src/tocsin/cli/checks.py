@@ -12,15 +12,19 @@ from typing import Literal
 
 import msgspec
 
+from tocsin.cli.check_web import web_items
 from tocsin.cli.failure import CONFIGURATION, NO_PERMISSION, UNAVAILABLE, Failure
 from tocsin.cli.item import Item
 from tocsin.cli.setup import configuration, configured_rules, writable
 from tocsin.cli.words import age, size
 from tocsin.config import Config
+from tocsin.decide.crawlers import FRESH_S
 from tocsin.enforce.protocol import Step
 from tocsin.formats import Anchor, sniff
+from tocsin.resolving import KNOWN_ADDRESS, PORT, is_blind
 from tocsin.sources.discovery import Discovery, FoundLog, discover
-from tocsin.wiring import local_zone, proxies_of
+from tocsin.sources.host import read_resolvers
+from tocsin.wiring import SERVERS_MOST, local_zone, proxies_of, published_of
 
 SNIFF_BYTES = 1 << 16
 SNIFF_LINES = 200
@@ -49,12 +53,14 @@ def every_item(file: Path | None, fail2ban: Path | None = None, *, firewall: boo
         yield Item("rules", "ok", f"{len(configured_rules(config))} are on")
     except Failure as failure:
         yield from _failed("rules", failure, "correct this; docs/rules.md describes the language")
+    yield _crawlers(config, time.time())
     if config.fail2ban.path:
         from tocsin.cli.check_jails import jail_items  # noqa: PLC0415  megabytes, for those who have jails
 
         yield from jail_items(config)
     yield from _logs(config)
     yield from _journal(config)
+    yield from web_items(config)
     if firewall:
         yield from _firewall()
     for name, path in (("state folder", config.guard.state_dir), ("run folder", config.guard.run_dir)):
@@ -65,6 +71,28 @@ def every_item(file: Path | None, fail2ban: Path | None = None, *, firewall: boo
 def _failed(name: str, failure: Failure, remedy: str) -> Iterator[Item]:
     for line in failure.lines:
         yield Item(name, "failed", line, remedy, failure.code)
+
+
+def _crawlers(config: Config, now_ts: float) -> Item:
+    """Whether claims to be a crawler can be checked, by networks and by names."""
+    published, trouble = published_of(config)
+    if trouble:
+        return Item("crawlers", "failed", trouble, "correct or remove the file of [crawlers] ranges", CONFIGURATION)
+    networks = f"networks published as of {published.day}"
+    if abs(now_ts - published.ts) > FRESH_S:
+        remedy = "name newer ones: [crawlers] ranges (docs/rules.md says how)"
+        return Item("crawlers", "warning", f"{networks} are too old to prove an impostor", remedy)
+    if not config.crawlers.dns:
+        return Item("crawlers", "ok", f"{networks}; names are not looked up ([crawlers] dns = false)")
+    servers = read_resolvers()[:SERVERS_MOST]
+    if not servers:
+        text = f"{networks}; no name server is known, so no names are looked up"
+        return Item("crawlers", "warning", text, "name one in /etc/resolv.conf, or set [crawlers] dns = false")
+    asked = f"{networks}, names asked of {', '.join(servers)}"
+    if is_blind([(server, PORT) for server in servers]):
+        text = f"{asked}: they do not know who {KNOWN_ADDRESS} is (a Googlebot), so names prove nothing here"
+        return Item("crawlers", "warning", text, "let this machine resolve names, or set [crawlers] dns = false")
+    return Item("crawlers", "ok", asked)
 
 
 # -- logs ------------------------------------------------------------------------------------------------------------

@@ -62,6 +62,8 @@ def guard(
         arguments.append("--json")
     if runner and not (observe or loaded.guard.observe):
         arguments += ["--", *runner]
+    if not (observe or loaded.guard.observe):
+        arguments += _reloader_arguments(loaded)
     out.flush()
     sys.stderr.flush()
     # The supervisor needs none of what is in memory here, and lives for months.
@@ -91,6 +93,16 @@ def _runner_arguments(config: Config, jailed: Jailed) -> list[str]:
         *("--actions-user", config.fail2ban.actions_user),
         *("--state-dir", str(state.with_name(f"{state.name}-actions"))),
     ]
+
+
+def _reloader_arguments(config: Config) -> list[str]:
+    """Those of nginx's reloader, where there is to be one: it needs root; under systemd it has a unit of its own."""
+    from tocsin.enforce.webfiles import marker_path, read_marker  # noqa: PLC0415  see main
+
+    marker = read_marker(marker_path(config.file))
+    if marker is None or marker.server != "nginx" or os.getuid() != 0:
+        return []
+    return ["--reloader", "--child", "--dir", config.web.dir, "--marker", str(marker_path(config.file))]
 
 
 def _why_no_bans() -> str:

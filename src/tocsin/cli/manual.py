@@ -10,6 +10,7 @@ from tocsin.cli.app import COMMANDS, application
 
 BELOW = {
     "rules": ("test", "reset"),
+    "setup": ("apache", "nginx"),
     "fail2ban": ("import", "status", "banned", "banip", "unbanip", "set", "get", "unban", "ping"),
 }
 HEAD = """# Commands

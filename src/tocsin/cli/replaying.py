@@ -9,6 +9,9 @@ from tocsin.cli import setup
 from tocsin.cli.failure import DATA, OF_SOURCE
 from tocsin.cli.output import Output, progress_bar
 from tocsin.cli.words import count, number, size, span
+from tocsin.decide.prefixes import RULE as NETWORK
+from tocsin.decide.siege import RENEWED
+from tocsin.decide.siege import RULE as CONTRAST
 from tocsin.model import Decision, Finding
 from tocsin.replay import Replay, Summary
 from tocsin.rules import SET_ASIDE
@@ -33,7 +36,8 @@ def run(
 ) -> None:
     """Replay and print. SystemExit with the code where something could not be read."""
     zone = setup.zone_of(tz)
-    chosen = setup.all_rules(rules, only, fail2ban, jails, zone, logs)
+    named = [rule for rule in only if rule not in (CONTRAST, NETWORK)]
+    chosen = setup.all_rules(rules, named, fail2ban, jails, zone, logs) if named or not only else []
     proxies = setup.proxies_of(trusted_proxy)
     if log_format is not None:
         setup.check_format(log_format, proxies)
@@ -48,6 +52,8 @@ def run(
         proxies=proxies,
         named=[("*", log_format)] if log_format else (),
         prefilter=prefilter,
+        contrast=not (only or jails) or CONTRAST in only,
+        prefixes=not (only or jails) or NETWORK in only,
     )
     bar = progress_bar("reading", sum(path.stat().st_size for path in logs if path.is_file()))
     summary = job.run(bar.advance_to if bar else None)
@@ -69,7 +75,7 @@ def _to_json(out: Output, *, live: bool) -> Callable[[Decision, Finding | None],
     def take(decision: Decision, finding: Finding | None) -> None:
         lasts_s = None if decision.end_ts is None else decision.end_ts - decision.start_ts
         evidence = finding.evidence if finding else ()
-        row = {
+        row: dict[str, object] = {
             "ts": number(decision.start_ts),
             "rule": decision.rule,
             "subject": decision.subject,
@@ -84,6 +90,9 @@ def _to_json(out: Output, *, live: bool) -> Callable[[Decision, Finding | None],
             row["services"] = decision.services
         if decision.lifts is not None:
             row["lifts"] = decision.lifts
+        if decision.signature is not None:
+            row |= {"signature": decision.signature, "spare": decision.spare, "note": decision.note}
+            del row["subject"]
         out.json(row)
         if live:
             out.flush()
@@ -92,13 +101,35 @@ def _to_json(out: Output, *, live: bool) -> Callable[[Decision, Finding | None],
 
 
 def _to_rows(out: Output, rows: list[Row]) -> Callable[[Decision, Finding | None], None]:
+    denials: dict[str | None, tuple[int, Decision, int]] = {}  # by their siege: row, the first, renewals
+
+    def renew(decision: Decision) -> None:
+        """One row for a denial however often it was renewed: it may be so each second."""
+        if decision.action == "lift":
+            return
+        at, first, renewed = denials[decision.finding]
+        denials[decision.finding] = at, first, renewed + 1
+        lasts_s = (decision.end_ts or decision.start_ts) - first.start_ts
+        said = f"renewed {count(renewed + 1, 'time')}, spares {len(decision.spare):,} in the end"
+        rows[at] = (
+            *rows[at][:3],
+            span(lasts_s),
+            *rows[at][4:-1],
+            "; ".join(filter(None, (said, first.held or first.note))),
+        )
+
     def take(decision: Decision, finding: Finding | None) -> None:
+        if decision.signature is not None and decision.note == RENEWED:
+            renew(decision)
+            return
+        if decision.action == "deny-request":
+            denials[decision.finding] = len(rows), decision, 0
         lift = decision.action == "lift"
         rows.append(
             (
                 out.when(decision.start_ts),
                 decision.action if decision.held is None else f"{decision.action} (held)",
-                decision.target,
+                decision.target or (decision.signature.text if decision.signature else ""),
                 "" if lift else span(None if decision.end_ts is None else decision.end_ts - decision.start_ts),
                 decision.rule,
                 f"{finding.count}" if finding else "",

@@ -46,11 +46,15 @@ def rules(
     """
     if context.invoked_subcommand is not None:
         return
+    from tocsin.cli.setup import configuration  # noqa: PLC0415  see main
+
     out = Output(as_json=as_json)
-    listed = _listed(config, files or ())
+    listed, watching = _listed(config, files or ()), watchers(configuration(config))
     if as_json:
         for each in listed:
             out.json(each)
+        for each in watching:
+            out.json({"watcher": each})
         out.flush()
         return
     for each in listed:
@@ -58,6 +62,11 @@ def rules(
         out.line(f"{each['id']}{state}  {each['title']}", style="bold" if each["enabled"] else "dim")
         out.line(f"  {each['sentence']}")
         out.line(f"  {each['file']}, line {each['line']}", style="dim")
+    for each in watching:
+        state = "" if each["enabled"] else " (off)"
+        out.line(f"{each['id']}{state}  {each['title']}", style="bold" if each["enabled"] else "dim")
+        out.line(f"  {each['sentence']}")
+        out.line(f"  built in; [{each['section']}] in the configuration", style="dim")
     on = sum(1 for each in listed if each["enabled"])
     out.line()
     out.line(f"{count(len(listed), 'rule')}, {on} of them on.")
@@ -81,7 +90,7 @@ def rules_reset(
     loaded = configuration(config)
     out = Output(as_json=as_json)
     reply = ask(loaded, {"cmd": "reset", "rule": rule})
-    if not reply["reset"] and rule not in {each["id"] for each in _listed(config, ())}:
+    if not reply["reset"] and rule not in {each["id"] for each in (*_listed(config, ()), *watchers(loaded))}:
         raise Failure(USAGE, f'there is no rule "{rule}"; `tocsin rules` lists them')
     if as_json:
         out.json(reply)
@@ -113,6 +122,41 @@ def _listed(file: Path | None, extra: Sequence[Path]) -> list[dict[str, Any]]:
             }
         )
     return listed
+
+
+def watchers(config: Config) -> list[dict[str, Any]]:
+    """What bans beside the rules, each with a breaker of its own: sieges, and networks for their addresses."""
+    from tocsin.decide.prefixes import RULE as NETWORK  # noqa: PLC0415  see main
+    from tocsin.decide.siege import RULE as CONTRAST  # noqa: PLC0415  see main
+    from tocsin.duration import render_duration as lasting  # noqa: PLC0415  see main
+
+    siege, network = config.contrast, config.prefixes
+    return [
+        {
+            "id": CONTRAST,
+            "title": "Sieges by ever new addresses",
+            "sentence": (
+                f"Bans an address for {lasting(siege.ban_s)} when it sends requests of a class under siege, and has "
+                f"the web server turn that class away. A siege begins when strangers send, within 1m, {siege.least} "
+                f"such requests more than {siege.factor:g} times the normal, and ends when it was calm for "
+                f"{lasting(siege.calm_s)}. Nothing is done that would hit more than {siege.hit_share * 100:g}% of the "
+                "visitors."
+            ),
+            "enabled": siege.enabled,
+            "section": "contrast",
+        },
+        {
+            "id": NETWORK,
+            "title": "Networks whose addresses offend",
+            "sentence": (
+                f"Bans a network, at most an IPv4 /{network.ipv4} or an IPv6 /{network.ipv6}, when {network.offenders} "
+                f"addresses of it or more were banned within {lasting(network.within_s)} and hardly anybody else is "
+                "there, for as long as the longest of their rules says."
+            ),
+            "enabled": network.enabled,
+            "section": "prefixes",
+        },
+    ]
 
 
 def _is_of(rule: Rule, files: Sequence[Path]) -> bool:

@@ -50,6 +50,7 @@ def rules_test(
                tocsin rules test --fail2ban /etc/fail2ban 'sshd[mode=ddos]' /var/log/auth.log
     """
     from tocsin.cli import setup  # noqa: PLC0415  see main
+    from tocsin.decide.impostors import Crawlers  # noqa: PLC0415  see main
     from tocsin.reading import Readings  # noqa: PLC0415  see main
     from tocsin.rules import compile_rule  # noqa: PLC0415  see main
 
@@ -60,7 +61,7 @@ def rules_test(
         out = Output(as_json=as_json, zone=zone if tz else None)
         test_filter(fail2ban, rule, files, zone, now, out, every=every)
         return
-    compiled = compile_rule(_find(rule, rule_files or []))
+    compiled = compile_rule(_find(rule, rule_files or [])).judged_by(Crawlers())
     proxies = setup.proxies_of(())
     if log_format is not None:
         setup.check_format(log_format, proxies)

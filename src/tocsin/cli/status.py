@@ -91,6 +91,8 @@ def _show(out: Output, state: dict[str, Any]) -> None:
     if not state["sources"]:
         out.line("It watches no log; name some under [[log]] in the configuration.", style="yellow")
     _show_counts(out, state)
+    _show_contrast(out, state["contrast"])
+    _show_sieges(out, state["sieges"])
     if state.get("actions"):
         _show_actions(out, state["actions"])
     for sample in state["unparsed_samples"]:
@@ -132,6 +134,51 @@ def _show_counts(out: Output, state: dict[str, Any]) -> None:
     if latency["count"]:
         took = f"half within {latency['p50']:g} ms, 99% within {latency['p99']:g} ms"
         out.line(f"From line to kernel: {took} ({count(latency['count'], 'ban')})")
+
+
+def _show_contrast(out: Output, contrast: dict[str, Any]) -> None:
+    """Whether guard knows what is normal, and how much it looks at."""
+    if not contrast["enabled"]:
+        out.line("Contrast is off: no siege is noticed", style="yellow")
+        return
+    if contrast["learnt"]:
+        text = f"normal traffic is known from {age(contrast['learnt_s'])} and {count(contrast['visitors'], 'visitor')}"
+    else:
+        text = (
+            f"still learning what is normal, {age(contrast['learnt_s'])} of {age(contrast['needs_s'])} and "
+            f"{contrast['visitors']} of {contrast['needs_visitors']} visitors so far"
+        )
+    suffers = "; the machine suffers, so half as much is enough" if contrast["suffering"] else ""
+    looks = "all addresses are" if contrast["share"] == 1 else f"one address in {1 / contrast['share']:.0f} is"
+    out.line(f"Contrast: {text}; {looks} looked at{suffers}")
+
+
+def _show_sieges(out: Output, sieges: list[dict[str, Any]]) -> None:
+    """The sieges that last, then those that were left lately."""
+    lasting = [each for each in sieges if each["left_ts"] is None]
+    if lasting:
+        out.line("Under siege, by requests of strangers:", style="bold red")
+    out.table(
+        ("what", "since", "a minute", "normal", "spares", "done"),
+        [
+            (
+                each["class"],
+                out.when(each["since_ts"]),
+                f"{each['requests_a_minute']:,.0f}",
+                f"{each['normal_a_minute']:,.2g}",
+                f"{each['spared']:,}",
+                each["done"]
+                + (f" (until {out.when(each['turned_away_until_ts'])})" if each["turned_away_until_ts"] else ""),
+            )
+            for each in lasting
+        ],
+        right=("a minute", "normal", "spares"),
+    )
+    for each in sieges:
+        if each["left_ts"] is not None:
+            out.line(f"Siege over: {each['class']}, {out.when(each['since_ts'])} to {out.when(each['left_ts'])}")
+    if sieges:
+        out.line("`tocsin why sieges` tells why.")
 
 
 def _show_actions(out: Output, actions: dict[str, Any]) -> None:

@@ -12,13 +12,13 @@ import math
 from collections.abc import Iterator
 from heapq import heapify, heappop, heappush
 
-from tocsin.decide.subjects import network_of
+from tocsin.decide.subjects import bounds, prefix_of
 from tocsin.model import parts_of
 
 SLOT_S = 64.0
 FINE_S = 1.0
 CROWD = 4096  # subjects in a slot that is cut
-HOSTS = frozenset({"64", "128"})  # the prefix lengths that stand for one IPv6 host
+HOST = 64  # the IPv6 prefix that is a host
 
 
 class BanTable:
@@ -36,7 +36,8 @@ class BanTable:
         self._fine_until = -math.inf  # slots up to here are of FINE_S
         self._queued = 0
         self._targets: dict[str, list[str]] = {}  # of those with services, by subject
-        self._lengths: dict[str, int] = {}  # how many prefixes of each length are held, by what follows the slash
+        self._lengths: dict[int, dict[int, int]] = {4: {}, 6: {}}  # how many prefixes of each length are held
+        self._longest_first: dict[int, list[int]] = {4: [], 6: []}
 
     def __len__(self) -> int:
         return len(self.ends)
@@ -54,8 +55,8 @@ class BanTable:
             length = subject.partition("/")[2]
             if " " in subject:
                 self._targets.setdefault(parts_of(subject)[0], []).append(subject)
-            elif length:
-                self._lengths[length] = self._lengths.get(length, 0) + 1
+            elif length.isdigit():
+                self._count(subject, int(length), 1)
         self.ends[subject] = end_ts
         self._queue(subject, end_ts)
         if self._queued > 2 * len(self.ends) + 1024:
@@ -91,12 +92,14 @@ class BanTable:
         """All held subjects that cover all of `subject`, in force or ended, from itself outwards."""
         if subject in self.ends:
             yield subject
-        if not self._lengths or (self._lengths.keys() <= HOSTS and (":" not in subject or subject.endswith("/64"))):
+        lengths = self._longest_first[6 if ":" in subject else 4]
+        if not lengths or (lengths[-1] >= HOST and subject.endswith("/64")):
             return  # only hosts are held, so nothing wider is
-        network = network_of(subject)
-        for length in sorted(map(int, self._lengths), reverse=True):
-            if length <= network.prefixlen:
-                wider = str(network.supernet(new_prefix=length))
+        version, low, high = bounds(subject)
+        own = (32 if version == 4 else 128) - (high - low).bit_length()
+        for length in self._longest_first[version]:
+            if length <= own:
+                wider = prefix_of(version, low, length)
                 if wider in self.ends and wider != subject:
                     yield wider
 
@@ -111,7 +114,7 @@ class BanTable:
 
     def holds_narrower(self, prefix: int) -> bool:
         """Whether a prefix longer than that is held."""
-        return any(int(length) > prefix for length in self._lengths)
+        return any(length > prefix for lengths in self._longest_first.values() for length in lengths[:1])
 
     def __iter__(self) -> Iterator[str]:
         return iter(self.ends)
@@ -125,10 +128,17 @@ class BanTable:
             self._targets[host].remove(subject)
             if not self._targets[host]:
                 del self._targets[host]
-        elif length:
-            self._lengths[length] -= 1
-            if not self._lengths[length]:
-                del self._lengths[length]
+        elif length.isdigit():
+            self._count(subject, int(length), -1)
+
+    def _count(self, subject: str, length: int, more: int) -> None:
+        version = 6 if ":" in subject else 4
+        lengths = self._lengths[version]
+        lengths[length] = lengths.get(length, 0) + more
+        if not lengths[length]:
+            del lengths[length]
+        if len(lengths) != len(self._longest_first[version]):
+            self._longest_first[version] = sorted(lengths, reverse=True)
 
     def _queue(self, subject: str, end_ts: float | None) -> None:
         if end_ts is None:

@@ -21,11 +21,15 @@ from itertools import islice
 
 import msgspec
 from msgspec import UNSET, Struct, UnsetType
+from msgspec.structs import replace
 
 from tocsin.decide.allow import AllowList
 from tocsin.decide.bantable import BanTable
 from tocsin.decide.breaker import Breaker, Notice
 from tocsin.decide.history import History
+from tocsin.decide.impostors import Crawlers
+from tocsin.decide.neighbours import Neighbours
+from tocsin.decide.prefixes import Prefixes
 from tocsin.decide.subjects import bounds, canonical
 from tocsin.duration import render_duration
 from tocsin.model import Decision, Finding, is_host, parts_of, target_of
@@ -42,12 +46,13 @@ BanSpan = Callable[[int, str], float | None]
 
 class Terms(Struct, frozen=True):
     """What a rule brings of its own beside the length of its ban: a way to lengthen it, the services that it closes
-    (`Decision.services`), and why its bans are held back, if they are.
+    (`Decision.services`), why its bans are held back, if they are, and whether it leaves visitors alone.
     """
 
     ban_s_of: BanSpan | None = None
     services: str = ""
     held: str = ""
+    spares_visitors: bool = False
 
 
 NO_TERMS = Terms()
@@ -72,10 +77,14 @@ class RefusedError(ValueError):
 
 
 class Saved(Struct, frozen=True, array_like=True):
-    """What a restart must take up and the ledger does not hold: what was held back lately, and the breakers."""
+    """What a restart must take up and the ledger does not hold: what was held back lately, the breakers, what the DNS
+    has said of crawlers, and the offenders of networks.
+    """
 
     held: dict[str, float | None]
     breaker: bytes | None
+    crawlers: bytes | None = None
+    prefixes: bytes | None = None
 
 
 class Policy:
@@ -92,13 +101,18 @@ class Policy:
         allow: AllowList,
         *,
         breaker: Breaker | None = None,
+        prefixes: Prefixes | None = None,
         history: Iterable[tuple[str, int, float]] | None = (),
         active: Mapping[str, float | None] | None = None,
         starts: Mapping[str, float] | None = None,
+        crawlers: Crawlers | None = None,
     ) -> None:
         self.settings = settings
+        self.crawlers = crawlers or Crawlers()
         self.allow = allow
         self.breaker = breaker
+        self.prefixes = prefixes
+        self.neighbours = Neighbours()  # the pipeline's, who knows whom the engine has seen
         self._active = BanTable(settings.max_active)
         self._held = BanTable(HELD_ROWS)
         self._history = History(settings.max_history)
@@ -155,7 +169,7 @@ class Policy:
         if self.breaker is not None:
             self._trip(finding)
         base_s = self.settings.ban_s if isinstance(rule_ban_s, UnsetType) else rule_ban_s
-        held = self._held_because(finding) or terms.held or None
+        held = self._held_because(finding) or terms.held or self._spares(finding, terms) or None
         if held is not None:
             return self._hold(finding, base_s, held, terms.services)
         subject, ts = finding.subject, finding.ts
@@ -168,7 +182,9 @@ class Policy:
         own_s = terms.ban_s_of
         seconds = own_s(max(earlier, 0), finding.id) if own_s else self.escalated_s(base_s, earlier)
         end_ts = None if seconds is None else ts + seconds
-        if holder is not None and not _much_later(end_ts, self._active.ends[holder], seconds):
+        if holder is not None and (
+            self._is_of_network(holder, subject) or not _much_later(end_ts, self._active.ends[holder], seconds)
+        ):
             return None
         self._enforce(target, end_ts, ts, max(earlier, 0) + 1)
         if self.breaker is not None:
@@ -190,6 +206,51 @@ class Policy:
             note=note,
             services=parts_of(target)[1],
         )
+
+    def widen(
+        self, finding: Finding, decision: Decision, rule_ban_s: float | UnsetType | None = UNSET
+    ) -> tuple[Finding, Decision] | None:
+        """What a finding's ban leads to beside itself: the ban of the network, where too many of it offend by now, and
+        the finding that says so. To be asked after each decision of `decide`, with what that was told.
+
+        Bans of networks in that one, which have led to it, are folded into it: they are lifted, unless they last
+        longer. Bans of hosts stay as they are, and go on when it ends.
+        """
+        if self.prefixes is None or decision.action != "ban" or decision.services or not is_host(finding.subject):
+            return None
+        if not self._is_made(decision):
+            return None
+        base_s = self.settings.ban_s if isinstance(rule_ban_s, UnsetType) else rule_ban_s
+        found = self.prefixes.offended(
+            finding,
+            base_s,
+            self.neighbours,
+            lambda prefix: self.allow.reason(prefix) or self.crawlers.verified(prefix, finding.ts),
+            lambda host: self.until_ts(host, finding.ts) is not None,
+        )
+        made = self.decide(*found) if found else None
+        if found is None or made is None:
+            return None
+        if self._is_made(made):
+            self._fold(made)
+        return found[0], replace(made, note="; ".join(filter(None, (found[0].note, made.note))))
+
+    def _is_of_network(self, holder: str, subject: str) -> bool:
+        """Whether it is the ban that a network got for its offenders: what is read of others in it came before."""
+        return holder != subject and self.prefixes is not None and self.prefixes.made(holder)
+
+    def _is_made(self, decision: Decision) -> bool:
+        """Whether a ban is in force, or would be if we did more than observe."""
+        return decision.held is None or (self.settings.observe and decision.held == "observing")
+
+    def _fold(self, decision: Decision) -> None:
+        assert self.prefixes is not None  # noqa: S101  the caller has looked
+        for network in self.prefixes.banned(decision.subject, decision.start_ts):
+            end_ts = self._active.ends.get(network, -math.inf)
+            if _last(end_ts) > decision.start_ts and _last(end_ts) <= _last(decision.end_ts):
+                self._active.remove(network)
+                why = f"folded into {decision.subject}"
+                self._lifts.append(self._lift(network, end_ts, decision.start_ts, why, "rule", decision.rule))
 
     def escalated_s(self, base_s: float | None, earlier: int) -> float | None:
         """The length of a ban after so many earlier ones."""
@@ -221,7 +282,19 @@ class Policy:
             return f"allowed: {reason}"
         if finding.via is not None:
             return f"behind proxy {finding.via}: the kernel sees only the proxy; deny it in the web server"
+        crawler = self.crawlers.verified(finding.subject, finding.ts)
+        if crawler is not None:
+            return crawler
         return self.breaker.reason(finding.rule, finding.ts) if self.breaker is not None else None
+
+    def _spares(self, finding: Finding, terms: Terms) -> str:
+        """A claim speaks of one request: who reads pages like a visitor besides is many, behind a proxy that nobody
+        named or in one office, of whom one plays at being a crawler.
+        """
+        visitors = self.breaker.visitors if self.breaker is not None and terms.spares_visitors else None
+        if visitors is None or not visitors.may_hit(finding.subject) or not visitors.hit_by(finding.subject):
+            return ""
+        return "it behaves like a visitor, too; if it is a proxy, name it in [proxies]"
 
     def _hold(self, finding: Finding, base_s: float | None, held: str, services: str) -> Decision | None:
         key = f"{finding.subject}~{finding.rule}"
@@ -364,6 +437,17 @@ class Policy:
             self._lift_active(target, now_ts, f"allowed: {reason}", "rule", "") for target, reason in safe if reason
         ]
 
+    def pardon(self, target: str, why: str, now_ts: float) -> Decision | None:
+        """Lift a target's own ban, because it was wrong; None where it is in force no longer. The ban of a network to
+        which it has led is lifted too (`take_lifts`).
+        """
+        self.expire(now_ts)
+        subject = parts_of(target)[0]
+        for holder in list(self._active.holders(subject)):
+            if self._is_of_network(holder, subject):
+                self._lifts.append(self._lift_active(holder, now_ts, f"{subject} in it: {why}", "rule", ""))
+        return None if self.end_of(target) is None else self._lift_active(target, now_ts, why, "rule", "")
+
     def counts(self) -> dict[str, int]:
         """Figures for `status`."""
         return {
@@ -427,6 +511,8 @@ class Policy:
     def _lift_active(self, target: str, now_ts: float, note: str, origin: str, rule: str) -> Decision:
         end_ts = self._active.ends[target]
         self._active.remove(target)
+        if self.prefixes is not None:
+            self.prefixes.forget(parts_of(target)[0])
         return self._lift(target, end_ts, now_ts, note, origin, rule)
 
     def _lift(self, target: str, end_ts: float | None, now_ts: float, note: str, origin: str, rule: str) -> Decision:
@@ -463,7 +549,8 @@ class Policy:
     def dump(self) -> bytes:
         """State that a restart takes up beside what the ledger holds (bans in force, history)."""
         breaker = self.breaker.dump() if self.breaker is not None else None
-        return msgspec.msgpack.encode(Saved(self._held.ends, breaker))
+        prefixes = self.prefixes.dump() if self.prefixes is not None else None
+        return msgspec.msgpack.encode(Saved(self._held.ends, breaker, self.crawlers.dump(), prefixes))
 
     def load(self, state: bytes) -> None:
         """Take up a dumped state. msgspec.DecodeError where it is none."""
@@ -472,6 +559,10 @@ class Policy:
             self._held.put(key, end_ts, -math.inf)
         if self.breaker is not None and saved.breaker is not None:
             self.breaker.load(saved.breaker)
+        if self.prefixes is not None and saved.prefixes is not None:
+            self.prefixes.load(saved.prefixes)
+        if saved.crawlers is not None:
+            self.crawlers.load(saved.crawlers)
 
 
 def _target(subject: str, services: str) -> str:

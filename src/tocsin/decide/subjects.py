@@ -57,6 +57,21 @@ def bounds(text: str) -> Bounds:
     return network.version, int(network.network_address), int(network.broadcast_address)
 
 
+def prefix_of(version: int, number: int, length: int) -> str:
+    """The subject of a length that holds an address, as `ipaddress` renders a network of it."""
+    if version == 4:
+        low = number >> 32 - length << 32 - length
+        return f"{low >> 24}.{low >> 16 & 255}.{low >> 8 & 255}.{low & 255}/{length}"
+    return str(IPv6Network((number >> 128 - length << 128 - length, length)))
+
+
+def lies_in(text: str, wider: str) -> bool:
+    """Whether a subject is a part of another, and not all of it."""
+    version, low, high = bounds(text)
+    wider_version, first, last = bounds(wider)
+    return version == wider_version and first <= low and high <= last and (low, high) != (first, last)
+
+
 def covering(text: str) -> Iterator[str]:
     """Every subject that holds all of `text`, from itself outwards to the widest prefix: at most 129 texts."""
     network = network_of(text)

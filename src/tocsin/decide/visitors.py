@@ -6,6 +6,8 @@ A browser loads a page, then what the page is made of, and names the page as ref
 - a *page* is a GET answered 200 or 304 whose path does not end like an asset. It is *confirmed* when an asset that
   names it as referer was answered 200, 206 or 304, or at once when its own referer is another page that the address
   has loaded (of those, the last eight are known);
+- an *asset* that names no referer, as browsers that keep it to themselves send it, belongs to the page that was loaded
+  within the last fifteen seconds;
 - an *asset* is a GET whose path ends like a style sheet, script, picture or font;
 - *innocent* are confirmed pages, and of each page's assets the first three, so that one heavy page is not worth a
   hundred requests. *Neutral* are its other assets (missing ones too), and whatever succeeds and names a loaded page
@@ -16,11 +18,9 @@ requests at least three in four were innocent. Who fetches one page with all its
 the time of the second foreign request; and that a rule must have counted *visiting* (`breaker.py`) keeps out who
 goes on fetching pages meanwhile.
 
-Watching means parsing every line of an address, so it is rationed: `WATCHED_AT_ONCE` addresses at a time, each for its
-first `WATCH_REQUESTS` requests within `WATCH_S`, again when the engine meets it anew minutes later. Without that, a log
-of 20,000 addresses was read at a tenth of the speed. Who is remembered is a sample that depends on the addresses' CRC
-alone: all while there are few, half as many each time the table is full, more again when it has emptied. What is
-watched cannot change a finding, only what a breaker sees.
+Who is remembered is a sample that depends on the addresses' CRC alone: all while there are few, half as many each time
+the table is full, more again when it has emptied. It cannot change what a rule finds, only what breakers and the gate
+of a siege see.
 """
 
 from __future__ import annotations
@@ -40,6 +40,7 @@ _STYLE = {"css", "js", "mjs", "map", "wasm", "woff", "woff2", "ttf", "otf", "eot
 _PICTURES = {"png", "jpg", "jpeg", "gif", "webp", "avif", "svg", "ico", "bmp", "mp3", "mp4", "ogg", "webm"}
 ASSET_SUFFIXES = frozenset(_STYLE | _PICTURES)
 PAGES_KEPT = 8
+BARE_ASSET_S = 15.0
 ASSETS_COUNTED = 3  # of each page
 INNOCENT_SHARE = 0.75
 COUNTED_MAX = 64  # requests that count; older ones fade out by halves
@@ -47,9 +48,6 @@ PASSING_S = 60.0  # an address that has confirmed no page is forgotten so soon w
 REFERERS_CACHED = 2048
 REFERER_CHARS = 200  # longer ones are not worth their memory
 MASK_MAX = 0xFFFF
-WATCHED_AT_ONCE = 256
-WATCH_REQUESTS = 30
-WATCH_S = 120.0
 
 
 class Visits(Struct, array_like=True, gc=False):
@@ -62,7 +60,7 @@ class Visits(Struct, array_like=True, gc=False):
     pages: list[int] = []
     assets: list[int] = []
     site: str = ""
-    left: int = WATCH_REQUESTS
+    opened_ts: float = -math.inf  # the last page
 
 
 class Saved(Struct, frozen=True, array_like=True):
@@ -72,7 +70,6 @@ class Saved(Struct, frozen=True, array_like=True):
     now_ts: float
     relax_ts: float
     table: dict[str, Visits]
-    watching: dict[str, float]
 
 
 def is_asset(path: str) -> bool:
@@ -96,15 +93,13 @@ def referer_key(referer: str | None) -> int:
 
 
 class Visitors:
-    """Watches at most `max_addresses` addresses. An observer of the engine: it is told of whom it meets (`meet`) and
-    what those in `watching` request (`note`), in the order of the lines. Addresses are subjects (IPv6 by /64).
+    """What at most `max_addresses` addresses have done lately, told by `note` in the order of the lines. Addresses are
+    subjects (IPv6 by /64).
     """
 
-    def __init__(self, max_addresses: int = 8192, lately_s: float = 3600.0) -> None:
+    def __init__(self, max_addresses: int = 16_384, lately_s: float = 3600.0) -> None:
         self.max_addresses = max_addresses
         self.lately_s = lately_s
-        self.watching: dict[str, float] = {}  # since when, in that order
-        self.open_ts = -math.inf  # nobody can be watched in addition before; spares the engine from asking
         self.now_ts = -math.inf
         self._mask = 0
         self._relax_ts = -math.inf
@@ -115,57 +110,39 @@ class Visitors:
         """Whether the requests of this address are wanted."""
         return not crc32(subject.encode()) & self._mask
 
-    def meet(self, subject: str, ts: float) -> None:
-        """An address that was not seen lately: watch it if it is in the sample."""
-        if ts > self.now_ts:
-            self.now_ts = ts
-            if ts >= self._relax_ts:
-                self._relax()
-        if subject in self.watching or not self._may_watch():
-            return
-        visits = self._table.get(subject)
-        if visits is None:
-            if not self.sampled(subject):
-                return
-            if len(self._table) >= self.max_addresses:
-                self._make_room()
-                if not self.sampled(subject):
-                    return
-            visits = self._table[subject] = Visits(ts)
-        visits.left = WATCH_REQUESTS
-        self.watching[subject] = self.now_ts
-
-    def _may_watch(self) -> bool:
-        """Whether one more can be watched, after letting go of those whose time is over."""
-        if len(self.watching) < WATCHED_AT_ONCE:
-            return True
-        first, began_ts = next(iter(self.watching.items()))
-        if began_ts > self.now_ts - WATCH_S:
-            self.open_ts = began_ts + WATCH_S
-            return False
-        del self.watching[first]
-        return True
-
-    def note(self, request: HttpRequest, subject: str = "", *, matched: bool = False) -> None:
+    def note(self, request: HttpRequest, subject: str = "", *, matched: bool = False) -> Visits | None:
         """A request. `subject` is the key of its address (default: made from `source_ip`); `matched` says that the
-        condition of a rule fits it, other than one that counts every request.
+        condition of a rule fits it, other than one that counts every request. Returns what is known of the address by
+        now; None where it is not in the sample.
         """
         if not subject:
             if request.source_ip is None:
-                return
+                return None
             subject = canonical(request.source_ip)
-        visits = self._table.get(subject)
-        if visits is None or request.ts > self.now_ts:
-            self.meet(subject, request.ts)
-            visits = self._table.get(subject)
-            if visits is None:
-                return
-        visits.seen_ts = max(request.ts, visits.seen_ts)
-        visits.left -= 1
-        if visits.left <= 0:
-            self.watching.pop(subject, None)
-            self.open_ts = -math.inf
-        self._judge(visits, request, matched=matched)
+        if request.ts > self.now_ts:
+            self.now_ts = request.ts
+            if request.ts >= self._relax_ts:
+                self._relax()
+        visits = self._table.get(subject) or self._meet(subject, request.ts)
+        if visits is not None:
+            visits.seen_ts = max(request.ts, visits.seen_ts)
+            self._judge(visits, request, matched=matched)
+        return visits
+
+    def _meet(self, subject: str, ts: float) -> Visits | None:
+        """An address not seen lately: remember it if it is in the sample."""
+        if not self.sampled(subject):
+            return None
+        if len(self._table) >= self.max_addresses:
+            self._make_room()
+            if not self.sampled(subject):
+                return None
+        visits = self._table[subject] = Visits(ts)
+        return visits
+
+    def of(self, subject: str) -> Visits | None:
+        """What is known of an address."""
+        return self._table.get(subject)
 
     def _judge(self, visits: Visits, request: HttpRequest, *, matched: bool) -> None:
         status, referer = request.status or 0, request.referer
@@ -174,6 +151,8 @@ class Visitors:
             referred = self._remember(referer)
         at = visits.pages.index(referred) if referred in visits.pages else -1
         if request.method == "GET" and is_asset(request.path):
+            if at < 0 and not request.referer and visits.pages and 0 <= request.ts - visits.opened_ts <= BARE_ASSET_S:
+                at = len(visits.pages) - 1
             if at >= 0 and status in (200, 206, 304):
                 self._asset(visits, at, request.ts)
             elif at < 0 and (status >= 400 or not referred):
@@ -182,6 +161,7 @@ class Visitors:
             key = page_key(request.target)
             led = at >= 0 and referred != key
             _open(visits, key)
+            visits.opened_ts = request.ts
             if led:
                 visits.assets[-1] = 1  # it needs no assets any more: the browser has them
             _count(visits, led, not led)
@@ -266,6 +246,10 @@ class Visitors:
         own = visits is not None and referer_key(request.referer) in visits.pages
         return own or request.status in (200, 206, 304)
 
+    def lately(self) -> Iterator[tuple[str, Visits]]:
+        """All who have lately behaved like visitors, in the order in which they came first."""
+        return self._visitors()
+
     def _visitors(self) -> Iterator[tuple[str, Visits]]:
         return ((address, visits) for address, visits in self._table.items() if self.is_visitor(visits))
 
@@ -297,20 +281,17 @@ class Visitors:
     def _forget(self, addresses: list[str]) -> None:
         for address in addresses:
             del self._table[address]
-            self.watching.pop(address, None)
-        self.open_ts = -math.inf
 
     # -- restarts ----------------------------------------------------------------------------------------------------
 
     def dump(self) -> bytes:
         """All state, for a restart."""
-        return msgspec.msgpack.encode(Saved(self._mask, self.now_ts, self._relax_ts, self._table, self.watching))
+        return msgspec.msgpack.encode(Saved(self._mask, self.now_ts, self._relax_ts, self._table))
 
     def load(self, state: bytes) -> None:
         """Take up a dumped state. msgspec.DecodeError where it is none."""
         saved = msgspec.msgpack.decode(state, type=Saved)
         self._mask, self.now_ts, self._relax_ts, self._table = saved.mask, saved.now_ts, saved.relax_ts, saved.table
-        self.watching = saved.watching
 
 
 def _is_wide(subject: str) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
@@ -10,9 +11,11 @@ from tocsin.model import Batch, Finding
 
 if TYPE_CHECKING:
     from tocsin.detect.plan import Tracker
+    from tocsin.detect.scan import Candidates
     from tocsin.formats import Anchor, Format
     from tocsin.rules import Failure
 
+_NEWLINES = re.compile(rb"\n").finditer
 OnFinding = Callable[[Finding], float | None]
 
 
@@ -68,3 +71,9 @@ class Lines:
             start = find(b"\n", start) + 1
         self._at, self._start = i, start
         return start, find(b"\n", start)
+
+
+def all_lines(data: bytes, candidates: Candidates) -> Candidates:
+    """Every line, with the masks of the candidates."""
+    starts = [0, *(found.end() for found in _NEWLINES(data))][:-1]
+    return sorted({**dict.fromkeys(starts, 0), **dict(candidates)}.items())

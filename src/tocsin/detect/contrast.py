@@ -17,12 +17,13 @@ from itertools import combinations
 from msgspec import Struct
 
 Feature = tuple[str, str]
-"""A dimension (`method`, `path`, `query`, `vhost`, `user_agent`) and its value, as in a signature."""
+"""A dimension (`method`, `path`, `query`, `vhost`, `user_agent`) and its value, as in a signature; besides, where they
+are known, `protocol` and `contact` (how a stranger comes: see `normal.Asked`), which no signature can say."""
 
 Description = tuple[Feature, ...]
 """Features that hold together, in the order of DIMENSIONS; empty: every request."""
 
-DIMENSIONS = ("method", "path", "query", "vhost", "user_agent")
+DIMENSIONS = ("method", "path", "query", "vhost", "user_agent", "protocol", "contact")
 CACHED = 1 << 15
 """Texts whose values are remembered: taking them apart was a quarter of the work on a large log."""
 
@@ -42,6 +43,7 @@ _WIDE = 0.04
 _VAGUE = 0.12
 """What a description loses that names neither what is asked for nor who says to ask: it would hit bystanders."""
 
+_VAGUE_DIMENSIONS = frozenset(("method", "vhost", "protocol", "contact"))
 _VARIABLE = re.compile(r"[0-9]{2,}|[0-9a-f]{8,}|[0-9]+$")
 _AGENT_TOKEN = re.compile(r"[A-Za-z][A-Za-z0-9_.-]{2,40}(?:/[0-9][0-9A-Za-z_.]{0,20})?")
 _AUTOMATON = re.compile(r"(?i)bot|crawl|spider|fetch|scrap").search
@@ -97,7 +99,7 @@ class Contrast(Struct, frozen=True):
     @property
     def score(self) -> float:
         """By which descriptions are ranked."""
-        vague = _VAGUE if {dimension for dimension, _ in self.features} <= {"method", "vhost"} else 0.0
+        vague = _VAGUE if {dimension for dimension, _ in self.features} <= _VAGUE_DIMENSIONS else 0.0
         wide = _WIDE * sum("*" in value for dimension, value in self.features if dimension == "path")
         lost = _PER_DIMENSION * len(self.features) + vague + wide
         return self.share * self.purity * (1 - _SPILLED * self.spill) - lost

@@ -14,21 +14,23 @@ So: lookups by raw bytes in dicts, no call per line in `_count_lines`, and no ob
 
 from __future__ import annotations
 
-import math
-from _blake2 import blake2b  # what hashlib hands out; hashlib itself loads OpenSSL, 4 MB of it
+from _blake2 import blake2b
 from bisect import insort
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Protocol
+from collections.abc import Sequence
+from functools import partial
+from typing import TYPE_CHECKING, Any
+from zlib import crc32
 
 import msgspec
-from msgspec import Struct
 
-from tocsin.detect.block import Block, Lines, OnFinding
-from tocsin.detect.evidence import EvidenceStore, Row, printable
+from tocsin.detect.block import Block, Lines, OnFinding, all_lines
+from tocsin.detect.books import Counts, Limits, Observer
+from tocsin.detect.evidence import EvidenceStore, Row, finding_of, printable
 from tocsin.detect.plan import Plan, Tracker, make_plan
 from tocsin.detect.scan import Candidates
 from tocsin.detect.window import CROSSED, PRUNE_EVERY, QUIET, CountWindow, Pool
 from tocsin.model import AuthAttempt, Batch, Finding, HttpRequest, Other, RawLine, Unparsed, target_of
+from tocsin.rules.compiled import subject_of
 
 if TYPE_CHECKING:
     from tocsin.formats import Anchor, Format
@@ -40,50 +42,7 @@ CLIENTS_CACHED = 1 << 15
 STAMPS_CACHED = 1 << 12
 MUTED_AT_MOST = 1 << 20
 SOURCES_CACHED = 4096
-
-NOBODY: Mapping[str, object] = {}
 KEY_CHARS = 64
-
-
-class Limits(Struct, frozen=True):
-    """What bounds the engine: `tracked_keys` are exact, up to twice as many are held."""
-
-    tracked_keys: int = 500_000
-    lateness_s: float = 300.0
-    skew_s: float = 60.0
-    evidence_bytes: int = 8 << 20
-
-
-class Counts(Struct):
-    """What was done with the lines. `lines` = all; the others are parts of it and may overlap with none but `late`."""
-
-    lines: int = 0
-    bytes: int = 0
-    parsed: int = 0
-    unparsed: int = 0
-    stopped: int = 0
-    late: int = 0
-    no_address: int = 0
-    findings: int = 0
-
-
-class Observer(Protocol):
-    """Whoever wants to see whole requests of some addresses (the breaker learns what visitors are from them).
-
-    Before `open_ts` there is no use in telling of more.
-    """
-
-    open_ts: float
-
-    @property
-    def watching(self) -> Mapping[str, object]:
-        """The addresses whose requests are wanted."""
-
-    def meet(self, subject: str, ts: float) -> None:
-        """An address not seen lately; `watching` says whether its requests are wanted."""
-
-    def note(self, request: HttpRequest, subject: str, *, matched: bool) -> None:
-        """A request of a watched address, and whether a rule's condition fits it."""
 
 
 class Engine:
@@ -114,6 +73,9 @@ class Engine:
         self._covering: dict[str, int] = {}
         self._clients: dict[bytes, str] = {}
         self._stamps: dict[bytes, float] = {}
+        self._subject = subject_of(32, 64)
+        self._observed: set[str] = set()  # of the clients remembered: whose requests the observer wants
+        self._mask = observer.mask if observer else 0
 
     def step(self, batch: Batch, fmt: Format, anchor: Anchor, on_finding: OnFinding) -> None:
         """Take a block of whole lines of one source. `on_finding` is called in the order of the crossing lines."""
@@ -126,9 +88,12 @@ class Engine:
         if plan.filters:
             candidates = self._filter(block, plan, candidates)
         if plan.flood is None:
+            every = self.observer is not None and self.observer.thorough and fmt.kind == "access"
+            if every:
+                candidates = all_lines(batch.data, candidates)
             for start, mask in candidates:
                 self._take_line(block, plan, start, batch.data.find(b"\n", start), mask)
-            if not plan.scanner.always:
+            if not (plan.scanner.always or every):
                 self._spot_check(block, candidates)
             return
         self._count_lines(block, plan, plan.flood, candidates)
@@ -177,7 +142,6 @@ class Engine:
         if address is None:
             self.counts.no_address += 1
             return
-        who = self._meet(plan, address, ts)
         matched = stopped = False
         for tracker in plan.of_mask(mask):
             if type(event) is not tracker.event_type or not tracker.rule.predicate(event):
@@ -191,8 +155,35 @@ class Engine:
                 self._hit(block, tracker, subject, event, ts, start, end)
         if stopped:
             self.counts.stopped += 1
-        elif self.observer and type(event) is HttpRequest and who in self.observer.watching:
-            self.observer.note(event, who, matched=matched)
+        elif self.observer and type(event) is HttpRequest:
+            self._show(self.observer, block, event, ts, start, end, matched=matched)
+
+    def _show(
+        self, observer: Observer, block: Block, event: HttpRequest, ts: float, start: int, end: int, *, matched: bool
+    ) -> None:
+        """Let the observer see a request, if its sender is of those that it wants and is not banned by now."""
+        who = self._subject(event.source_ip or "")
+        if ts < self.muted.get(who, ts):
+            return
+        if crc32(who.encode()) & observer.mask:
+            if event.method == "POST":
+                observer.glance(event, who, self.now_ts)
+            return
+        row = partial(block.row, start, end)
+        strike = observer.note(event, who, self.now_ts, row, matched=matched)
+        if strike is not None:
+            slot = (strike.rule, who)
+            self.evidence.add(slot, row())
+            lines = self.evidence.take(slot)
+            found = finding_of(strike.rule, who, ts, strike.count, strike.within_s, lines, event.via, strike.note)
+            self._hand_over(block.on_finding, found, who)
+        if observer.mask != self._mask:  # others are wanted now: what is remembered of clients no longer holds
+            self._mask = observer.mask
+            self._clients.clear()
+            self._observed.clear()
+            for tracker in self.trackers:
+                if isinstance(tracker.window, CountWindow):
+                    tracker.window.hot.clear()
 
     def _filter(self, block: Block, plan: Plan, candidates: Candidates) -> Candidates:
         """Let the rules that have a filter of their own read their candidates; what they find stands in the block.
@@ -276,15 +267,6 @@ class Engine:
             else:
                 self._hit(block, tracker, subject, None, ts, start, end)
 
-    def _meet(self, plan: Plan, address: str, ts: float) -> str:
-        """Tell the observer of a client that the flood rule has not seen lately; returns that rule's key for it."""
-        if not (self.observer and plan.flood):
-            return ""
-        who = plan.flood.rule.subject(address)
-        if ts >= self.observer.open_ts and who not in plan.flood.window.young:
-            self.observer.meet(who, ts)
-        return who
-
     def _hit(
         self,
         block: Block,
@@ -309,7 +291,8 @@ class Engine:
         slot = (tracker.id, key)
         self.evidence.add(slot, block.row(start, end))
         if level == CROSSED:
-            self._emit(block.on_finding, tracker, slot, subject, ts, getattr(event, "via", None))
+            note = tracker.rule.proof(event) if type(event) is HttpRequest else ""
+            self._emit(block.on_finding, tracker, slot, subject, ts, getattr(event, "via", None), note)
 
     def _emit(
         self,
@@ -319,20 +302,21 @@ class Engine:
         subject: str,
         ts: float,
         via: str | None,
+        note: str = "",
     ) -> None:
         """A rule crossed its line: hand over a finding for each subject, and mute those that are banned now."""
-        evidence = self.evidence.take(slot)
         subjects = [subject] if tracker.contributors is None else tracker.contributors.take(slot[1], ts)
-        crossing = evidence[-1]
+        evidence = self.evidence.take(slot)
         for who in subjects:
-            digest = blake2b(digest_size=8)
-            for part in (tracker.id, who, repr(ts), crossing.source, str(crossing.offset), crossing.text):
-                digest.update(part.encode() + b"\0")
-            finding = Finding(digest.hexdigest(), tracker.id, who, ts, tracker.limit, tracker.within_s, evidence, via)
-            self.counts.findings += 1
-            until_ts = on_finding(finding)
-            if until_ts is not None and until_ts > ts:
-                self.mute(target_of(who, tracker.rule.services), until_ts)
+            found = finding_of(tracker.id, who, ts, tracker.limit, tracker.within_s, evidence, via, note)
+            self._hand_over(on_finding, found, target_of(who, tracker.rule.services))
+
+    def _hand_over(self, on_finding: OnFinding, finding: Finding, target: str) -> None:
+        """Hand over a finding, and mute its target if it is banned now."""
+        self.counts.findings += 1
+        until_ts = on_finding(finding)
+        if until_ts is not None and until_ts > finding.ts:
+            self.mute(target, until_ts)
 
     # -- counting every line -----------------------------------------------------------------------------------------
 
@@ -351,8 +335,7 @@ class Engine:
         data = block.data
         clients, muted, hot, near = self._clients, self.muted, window.hot, min(window.arm, PRUNE_EVERY) - 1
         stamps = self._stamps if block.batch.arrival_ts is None else {}
-        observer = self.observer
-        watching, open_ts = (observer.watching, observer.open_ts) if observer else (NOBODY, math.inf)
+        observed = self._observed
         lines = Lines(data)
         awaited = iter(candidates)
         marked, mask = next(awaited, (len(data), 0))
@@ -397,10 +380,7 @@ class Engine:
                 self.counts.stopped += 1
                 continue
             value = window.young.get(key)
-            if observer and value is None and ts >= open_ts:
-                observer.meet(key, ts)
-                open_ts = observer.open_ts
-            if key in watching:
+            if key in observed:
                 slow += 1
                 self._take_line(block, plan, *lines.span(i), flood.mask)
                 continue
@@ -446,7 +426,10 @@ class Engine:
         key: str = flood.rule.subject(address) if address else ""
         if len(self._clients) >= CLIENTS_CACHED:
             self._clients.clear()
+            self._observed.clear()
         self._clients[raw] = key
+        if self.observer and address and not crc32(self._subject(address).encode()) & self._mask:
+            self._observed.add(key)
         return key
 
     # -- time --------------------------------------------------------------------------------------------------------
@@ -512,7 +495,13 @@ class Engine:
         known = self._plans.get((id(fmt), covering))
         if known is None:
             trackers = [tracker for tracker in self.trackers if tracker.mask & covering]
-            plan = make_plan(trackers, fmt, prefilter=self.prefilter, fallback=self.fallback)
+            plan = make_plan(
+                trackers,
+                fmt,
+                prefilter=self.prefilter,
+                fallback=self.fallback,
+                posts=bool(self.observer and self.observer.thorough),
+            )
             known = self._plans[id(fmt), covering] = (fmt, plan)
         return known[1]
 

@@ -6,9 +6,11 @@ itself is always there.
 
 from __future__ import annotations
 
+from _blake2 import blake2b  # what hashlib hands out; hashlib itself loads OpenSSL, 4 MB of it
 from collections import OrderedDict
+from collections.abc import Iterable
 
-from tocsin.model import Evidence
+from tocsin.model import Evidence, Finding
 
 EVIDENCE_LINES = 10  # of a finding: the last ones before the crossing line, and it
 EVIDENCE_BYTES = 1000  # of one line
@@ -45,7 +47,30 @@ class EvidenceStore:
         """The lines of a key as evidence; they are forgotten."""
         rows = self.lines.pop(slot, [])
         self.used_bytes -= sum(len(row[3]) + self.OVERHEAD_BYTES for row in rows)
-        return tuple(Evidence(source, line, offset, printable(text)) for source, line, offset, text in rows)
+        return evidence_of(rows)
+
+
+def evidence_of(rows: Iterable[Row]) -> tuple[Evidence, ...]:
+    """Rows as they are shown."""
+    return tuple(Evidence(source, line, offset, printable(text)) for source, line, offset, text in rows)
+
+
+def finding_of(
+    rule: str,
+    subject: str,
+    ts: float,
+    count: int,
+    within_s: float,
+    evidence: tuple[Evidence, ...],
+    via: str | None = None,
+    note: str = "",
+) -> Finding:
+    """A finding whose id follows from rule, subject and the crossing line, the last of the evidence."""
+    crossing = evidence[-1]
+    digest = blake2b(digest_size=8)
+    for part in (rule, subject, repr(ts), crossing.source, str(crossing.offset), crossing.text):
+        digest.update(part.encode() + b"\0")
+    return Finding(digest.hexdigest(), rule, subject, ts, count, within_s, evidence, via, note)
 
 
 def printable(line: bytes) -> str:

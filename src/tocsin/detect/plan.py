@@ -71,9 +71,11 @@ class Plan:
         return known
 
 
-def make_plan(all_trackers: Sequence[Tracker], fmt: Format, *, prefilter: bool, fallback: bool) -> Plan:
+def make_plan(
+    all_trackers: Sequence[Tracker], fmt: Format, *, prefilter: bool, fallback: bool, posts: bool = False
+) -> Plan:
     """How the rules apply to a format; those with a filter must cover its source. Without `prefilter` every line is a
-    candidate for every rule.
+    candidate for every rule. With `posts` lines that post are looked at though no rule asks for them.
     """
     trackers = [
         tracker for tracker in all_trackers if tracker.rule.filter or tracker.event_type is EVENT_OF_KIND[fmt.kind]
@@ -83,6 +85,8 @@ def make_plan(all_trackers: Sequence[Tracker], fmt: Format, *, prefilter: bool, 
     always = 0
     patterns: list[Pattern] = []
     filters: list[Pattern] = []
+    if posts and flood is not None:
+        patterns.append(Pattern(fmt.request_pattern("POST", "/") or b"POST", 0))
     simple = fallback or not HAS_AUTOMATON
     for tracker in trackers:
         if tracker is flood:

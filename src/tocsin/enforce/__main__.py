@@ -1,7 +1,7 @@
 """The enforcer's process: `python -m tocsin.enforce --fd N [--config PATH]`, started by the supervisor.
 
 It reads the configuration's allow list by itself, so that no watcher, however deceived, can talk it into banning who
-is on it; then it gives up everything but CAP_NET_ADMIN.
+is on it; then it gives up everything but CAP_NET_ADMIN. The folder of what the web server is to deny becomes its own.
 """
 
 from __future__ import annotations
@@ -13,17 +13,21 @@ import socket
 import sys
 from pathlib import Path
 
-from tocsin.config import ConfigErrors, load
+from tocsin.config import Config, ConfigErrors, load
+from tocsin.enforce.addresses import own_addresses
 from tocsin.enforce.admission import parse_allow
+from tocsin.enforce.denying import Denying
 from tocsin.enforce.nftables import FirewallError
 from tocsin.enforce.protocol import ProtocolError
 from tocsin.enforce.server import run
+from tocsin.enforce.webfiles import marker_path
 from tocsin.privileges import (
     Locked,
     PrivilegeError,
     die_with_parent,
     drop_to,
     lock_memory,
+    own_directory,
     raise_priority,
     set_oom_score_adj,
 )
@@ -44,6 +48,7 @@ def main() -> int:
         print(error, file=sys.stderr)
         return os.EX_CONFIG
     keep = {"CAP_NET_ADMIN"}
+    allowed = parse_allow(config.allow.addresses)
     try:
         for wish in (lock_memory, set_oom_score_adj, raise_priority):
             try:
@@ -51,13 +56,24 @@ def main() -> int:
                 keep |= got.needs if isinstance(got, Locked) else set()
             except PrivilegeError as error:
                 print(f"tocsin: enforcer: {error}", file=sys.stderr)
+        _own_web_directory(config)
         drop_to(config.guard.user if os.getuid() == 0 else None, frozenset(keep))
         die_with_parent(number=signal.SIGTERM)
-        run(socket.socket(fileno=options.fd), parse_allow((*config.allow.addresses, *config.proxies.trusted)))
+        denying = Denying(Path(config.web.dir), marker_path(config.file), allowed, own_addresses)
+        allow = [*allowed, *parse_allow(config.proxies.trusted)]
+        run(socket.socket(fileno=options.fd), allow, denying=denying)
     except (PrivilegeError, ProtocolError, FirewallError) as error:
         print(f"tocsin: enforcer: {error}", file=sys.stderr)
         return os.EX_UNAVAILABLE if isinstance(error, FirewallError) else os.EX_NOPERM
     return 0
+
+
+def _own_web_directory(config: Config) -> None:
+    """Where that fails, bans are made all the same; what is to be denied is answered with what is wrong."""
+    try:
+        own_directory(Path(config.web.dir), config.guard.user, 0o755)
+    except PrivilegeError as error:
+        print(f"tocsin: enforcer: {error}", file=sys.stderr)
 
 
 if __name__ == "__main__":

@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING
 
 from tocsin.enforce.protocol import (
     Actual,
+    Allow,
     Apply,
     Channel,
+    Deny,
     FromEnforcer,
     Look,
     Ping,
@@ -21,7 +23,7 @@ if TYPE_CHECKING:
     import socket
     from collections.abc import Sequence
 
-    from tocsin.model import Op
+    from tocsin.model import Decision, Op
 
 # A single ban never waits behind more than this many others being written into the kernel (about 8 ms).
 OPS_PER_MESSAGE = 1000
@@ -65,6 +67,19 @@ class Enforcer:
                 return list(ops[start:])
         return []
 
+    def deny(self, denial: Decision) -> int | None:
+        """Have the web server turn away a class of requests; the id that Denied will carry, None where the queue is
+        full. ValueError where the decision is for good, or of no class.
+        """
+        if denial.signature is None or denial.end_ts is None:
+            raise ValueError(f"expected a class of requests and an end, got {denial.id}")
+        message = Deny(self._next_id(), denial.id, denial.signature, list(denial.spare), denial.end_ts)
+        return self._request(message)
+
+    def allow(self, decision: str) -> int | None:
+        """Take back what a decision denied; the id as above."""
+        return self._request(Allow(self._next_id(), decision))
+
     def read(self) -> int | None:
         """Ask for all that the kernel holds; the id that the answers will carry, None where the queue is full."""
         return self._request(Read(self._next_id()))
@@ -85,7 +100,7 @@ class Enforcer:
         """What has come since, in order, perhaps nothing."""
         return self._channel.receive()
 
-    def _request(self, message: Read | Look | Probe | Ping) -> int | None:
+    def _request(self, message: Read | Look | Deny | Allow | Probe | Ping) -> int | None:
         return message.id if self._channel.push(message) else None
 
     def _next_id(self) -> int:

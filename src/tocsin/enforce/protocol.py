@@ -16,7 +16,8 @@ import msgspec
 from msgspec import Meta, Struct
 
 from tocsin.enforce.subjects import HASH_PREFIX, KEY_BYTES, Target, is_service_set, kind_of, render_target, services_of
-from tocsin.model import Op, Receipt, target_of
+from tocsin.enforce.webserver import MAX_SPARED
+from tocsin.model import Op, Receipt, Signature, target_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -58,6 +59,26 @@ class Look(Struct, tag="look", frozen=True):
     subjects: Annotated[list[str], Meta(max_length=MAX_LOOKS)]
 
 
+class Deny(Struct, tag="deny", frozen=True):
+    """Have the web server turn away a class of requests until `end_ts`, but for those from `spare`. Answered by Denied.
+
+    `decision` is the id by which `Allow` takes it back. A further one of the same class takes the first one's place.
+    """
+
+    id: int
+    decision: str
+    signature: Signature
+    spare: Annotated[list[str], Meta(max_length=MAX_SPARED)]
+    end_ts: float
+
+
+class Allow(Struct, tag="allow", frozen=True):
+    """Turn away no more what `decision` says. Answered by Denied."""
+
+    id: int
+    decision: str
+
+
 class Probe(Struct, tag="probe", frozen=True):
     """Prove that a ban works. Answered by Probed."""
 
@@ -80,6 +101,13 @@ class Receipts(Struct, tag="receipts", frozen=True):
     id: int
     receipts: list[Receipt]
     revised: bool = False
+
+
+class Denied(Struct, tag="denied", frozen=True):
+    """What happened to a Deny or an Allow: the web server has it (or not, and why not)."""
+
+    id: int
+    receipt: Receipt
 
 
 class Actual(Struct, tag="actual", frozen=True):
@@ -127,8 +155,8 @@ class Pong(Struct, tag="pong", frozen=True):
     id: int
 
 
-ToEnforcer = Apply | Read | Look | Probe | Ping
-FromEnforcer = Receipts | Actual | Changed | Probed | Pong
+ToEnforcer = Apply | Read | Look | Deny | Allow | Probe | Ping
+FromEnforcer = Receipts | Actual | Changed | Denied | Probed | Pong
 
 
 class Banned(Struct, frozen=True, gc=False):

@@ -8,19 +8,23 @@ another enforcer, reads and reconciles.
 
 from __future__ import annotations
 
+import math
 import select
 import time
 from collections import deque
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from tocsin.enforce import netlink
 from tocsin.enforce.admission import Admission, Limits, Refused
 from tocsin.enforce.events import RulesetMonitor
 from tocsin.enforce.nftables import TABLE, Change, Firewall, FirewallError
 from tocsin.enforce.protocol import (
+    Allow,
     Apply,
     Changed,
     Channel,
+    Denied,
+    Deny,
     FromEnforcer,
     Look,
     Ping,
@@ -40,6 +44,7 @@ if TYPE_CHECKING:
     import socket
     from collections.abc import Iterable, Iterator, Sequence
 
+    from tocsin.enforce.denying import Denying
     from tocsin.enforce.subjects import Network, Target
     from tocsin.model import Op
 
@@ -54,18 +59,21 @@ _TRIM_AFTER_OPS = 1000
 _TRIM_AFTER_S = 0.2
 
 
-def run(sock: socket.socket, allow: Iterable[Network], limits: Limits | None = None) -> None:
+def run(
+    sock: socket.socket, allow: Iterable[Network], limits: Limits | None = None, denying: Denying | None = None
+) -> None:
     """Serve one watcher until it hangs up.
 
     Args:
         sock: our end of a stream socket pair.
         allow: networks never to be banned, beside the machine's own addresses and those that no one ever may.
         limits: what to refuse.
+        denying: what is to be denied in the web server; None: nothing ever.
 
     Raises ProtocolError where the far side breaks the protocol and FirewallError where libnftables is missing. Without
     CAP_NET_ADMIN it serves: each Receipt says what is missing.
     """
-    server = Server(sock, Admission(allow, limits or Limits()), limits or Limits())
+    server = Server(sock, Admission(allow, limits or Limits()), limits or Limits(), denying=denying)
     try:
         server.serve()
     except (EOFError, BrokenPipeError, ConnectionResetError):
@@ -77,10 +85,18 @@ def run(sock: socket.socket, allow: Iterable[Network], limits: Limits | None = N
 class Server:
     """The loop and what it has in hand."""
 
-    def __init__(self, sock: socket.socket, admission: Admission, limits: Limits, table: str = TABLE) -> None:
+    def __init__(
+        self,
+        sock: socket.socket,
+        admission: Admission,
+        limits: Limits,
+        table: str = TABLE,
+        denying: Denying | None = None,
+    ) -> None:
         self._channel: Channel[ToEnforcer] = Channel(sock, ToEnforcer, max_queued_bytes=64 << 20)
         self._admission = admission
         self._limits = limits
+        self._denying = denying
         self._table = table
         self._firewall = Firewall(table)
         self._reading = Reading(table, self._say)
@@ -95,7 +111,9 @@ class Server:
         self._ensure()
 
     def close(self) -> None:
-        """Release everything; the table stays."""
+        """Release everything; the table stays, the web server turns away nothing any more."""
+        if self._denying is not None:
+            self._denying.close()
         self._firewall.close()
         self._reading.close()
         self._diag.close()
@@ -120,9 +138,18 @@ class Server:
             if incoming:
                 self._handle(self._channel.receive())
             self._tell_changed()
+            self._deny()
             self._work(idle=not ready)
 
     def _wait_ms(self) -> float | None:
+        wait_ms = self._own_wait_ms()
+        denying_s = math.inf if self._denying is None else self._denying.due_s() - time.monotonic()
+        if denying_s == math.inf:
+            return wait_ms
+        denying_ms = max(0.0, denying_s * 1000 + 1) if denying_s > 0 else 0.0
+        return denying_ms if wait_ms is None else min(wait_ms, denying_ms)
+
+    def _own_wait_ms(self) -> float | None:
         if self._banned or (self._reads and self._channel.queued_bytes < BACKLOG_BYTES):
             return 0
         if self._changed:
@@ -147,11 +174,28 @@ class Server:
                     raise ProtocolError(f"more than {_READS_MAX} Reads and Looks at once")
                 reading = self._reading
                 self._reads.append(reading.read(message) if isinstance(message, Read) else reading.look(message))
+            elif isinstance(message, Deny | Allow):
+                self._take_denial(message)
             elif isinstance(message, Probe):
                 self._say(self._probe(message.id))
             elif isinstance(message, Ping):
                 self._say(Pong(message.id))
         self._apply(applies)
+
+    def _take_denial(self, message: Deny | Allow) -> None:
+        if self._denying is None:
+            verb: Literal["deny", "allow"] = "deny" if isinstance(message, Deny) else "allow"
+            receipt = Receipt(verb, "", message.decision, ok=False, ts=time.time(), error="no web server here")
+            self._say(Denied(message.id, receipt))
+            return
+        for denied in self._denying.take(message):
+            self._say(denied)
+
+    def _deny(self) -> None:
+        """One step of what the web server is to turn away."""
+        if self._denying is not None:
+            for denied in self._denying.work():
+                self._say(denied)
 
     def _apply(self, messages: Sequence[Apply]) -> None:
         """Bring the Ops of messages that came together into the kernel together."""

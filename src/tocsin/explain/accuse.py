@@ -11,7 +11,8 @@ from ipaddress import IPv4Network, IPv6Network, ip_network
 
 from msgspec import Struct, structs
 
-from tocsin.explain.crawlers import claimed_crawler, contradiction, honest_name, in_published_range
+from tocsin.decide.crawlers import claimed_crawler, in_published_range
+from tocsin.explain.agents import contradiction, honest_name
 from tocsin.explain.load import Load
 from tocsin.explain.model import Accesses, Actor, Cause, Profile, Said, Spared, Suspect, Value, say
 from tocsin.explain.suspects import SUBJECT, Carried, is_visitor

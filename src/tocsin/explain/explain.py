@@ -7,8 +7,9 @@ from collections.abc import Sequence
 
 from msgspec import structs
 
+from tocsin.decide.crawlers import claimed_crawler
 from tocsin.explain.accuse import pooled
-from tocsin.explain.crawlers import claimed_crawler, contradiction
+from tocsin.explain.agents import contradiction
 from tocsin.explain.incident import Trouble, troubles_of
 from tocsin.explain.model import Dossier, Fact, Incident, Report, Said, say
 from tocsin.explain.symptoms import symptoms_of

@@ -6,6 +6,7 @@ import json
 import re
 from collections.abc import Iterator, Sequence
 
+from tocsin.enforce.webserver import denial_rule
 from tocsin.explain.accuse import Accused
 from tocsin.explain.capacity import Capacity
 from tocsin.explain.model import Cause, Fact, Remedy, say
@@ -20,8 +21,6 @@ _MARGIN = 0.9
 _MOST_SPILL = 0.05
 _MOST_VISITORS = 0.2
 _MOST_TOLERATED = 3
-_PLAIN = re.compile(r"[ !#$%&'()*+,./0-9:;<=>?@A-Z\[\]^_`a-z|~-]*").fullmatch
-"""What may stand in a web server's configuration between quotes without meaning anything there."""
 
 
 def remedies_of(cause: Cause, top: Accused | None, facts: Sequence[Fact], capacity: Capacity) -> tuple[Remedy, ...]:
@@ -79,20 +78,10 @@ def _against(cause: Cause, top: Accused | None, facts: Sequence[Fact]) -> Iterat
 
 def denial_of(signature: Signature, facts: Sequence[Fact]) -> str:
     """The lines for Apache's or nginx's configuration that answer 429 to a class; empty where a path is not exact."""
-    path, agent = signature.path, signature.user_agent
-    if not path or "*" in path or not _PLAIN(path + (agent or "")):
+    if not signature.path or "*" in signature.path:
         return ""
-    quoted = re.escape(agent) if agent else ""
     seen = {event.service for _, event in events(facts, AppError)} | {e.service for _, e in events(facts, ServiceState)}
-    if "nginx" in seen:
-        test = f'if ($http_user_agent ~ "{quoted}") ' if agent else ""
-        test = test or (f"if ($request_method = {signature.method}) " if signature.method else "")
-        denied = f"{test}{{ return 429; }}" if test else "return 429;"
-        return f"location = {path} {{\n    {denied}\n}}"
-    lines = ["# inside the site's <VirtualHost>", "RewriteEngine On"]
-    lines += [f"RewriteCond %{{REQUEST_METHOD}} ={signature.method}"] if signature.method else []
-    lines += [f'RewriteCond %{{HTTP_USER_AGENT}} "{quoted}"'] if agent else []
-    return "\n".join((*lines, f"RewriteRule ^{re.escape(path)}$ - [R=429,L]"))
+    return denial_rule("nginx" if "nginx" in seen else "apache", signature)
 
 
 def rule_of(cause: Cause, one: Carried) -> tuple[str, str]:

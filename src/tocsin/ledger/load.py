@@ -12,7 +12,12 @@ from msgspec import Struct
 
 from tocsin.ledger.fault import describe, is_corrupt, set_aside, utc
 from tocsin.ledger.schema import BUSY_TIMEOUT_S, SchemaError, migrate
-from tocsin.model import parts_of
+from tocsin.ledger.writer import DECISION_COLUMNS, decision_of
+from tocsin.model import Decision, parts_of
+
+_DENIALS = f"""SELECT {DECISION_COLUMNS} FROM decision AS denial
+    WHERE subject = '' AND action = 'deny-request' AND held IS NULL AND end_ts > ? AND NOT EXISTS (
+        SELECT 1 FROM decision WHERE subject = '' AND action = 'lift' AND lifts = denial.id) ORDER BY rowid"""  # noqa: S608  constant
 
 
 class HistoryRows:
@@ -46,7 +51,8 @@ class Loaded(Struct):
 
     `active` maps targets to their ends (None: for good), `starts` tells when those for good began. `trouble` says
     what was wrong with the file; then bans may be missing in `active` that the kernel still holds: they are not to be
-    undone for that reason.
+    undone for that reason. `denials` are the classes of requests turned away whose leases run, oldest first; `normal`
+    what is known of normal traffic.
     """
 
     state: bytes | None
@@ -56,6 +62,8 @@ class Loaded(Struct):
     history: HistoryRows
     lines_total: int
     trouble: str | None
+    denials: list[Decision] = []
+    normal: bytes = b""
 
 
 def load(path: Path, now_ts: float, memory_s: float, max_history: int = 500_000) -> Loaded:
@@ -96,6 +104,9 @@ def _read(connection: sqlite3.Connection, loaded: Loaded, now_ts: float) -> None
     for subject, start_ts in connection.execute("SELECT subject, start_ts FROM ban WHERE end_ts IS NULL"):
         loaded.active[subject] = None
         loaded.starts[subject] = start_ts
+    normal = connection.execute("SELECT state FROM normal").fetchone()
+    loaded.normal = normal[0] if normal is not None else b""
+    loaded.denials = [decision_of(each) for each in connection.execute(_DENIALS, (now_ts,))]
     if row is not None:
         loaded.checkpoints = msgspec.msgpack.decode(row[1], type=list[bytes])
         loaded.state, loaded.lines_total = row[0], row[2]

@@ -13,14 +13,14 @@ from urllib.parse import quote
 import msgspec
 from msgspec import Struct
 
+from tocsin.decide.siege import RENEWED, RULE
 from tocsin.decide.subjects import covering
 from tocsin.ledger.fault import describe
 from tocsin.ledger.schema import BUSY_TIMEOUT_S, MIGRATIONS, applied_migrations
-from tocsin.ledger.writer import unpack_evidence
+from tocsin.ledger.writer import DECISION_COLUMNS, decision_of, unpack_evidence, unpack_signature
 from tocsin.model import Decision, Finding, is_host, parts_of, target_of
 
-_FINDING = "id, rule, subject, ts, count, within_s, evidence, via"
-_DECISION = "id, action, subject, start_ts, end_ts, rule, finding, origin, held, lifts, note, services"
+_FINDING = "id, rule, subject, ts, count, within_s, evidence, via, note, signature"
 
 
 class LedgerError(Exception):
@@ -86,6 +86,28 @@ class Why(Struct, frozen=True):
     past: tuple[Past, ...]
 
 
+class Step(Struct, frozen=True):
+    """A decision about a class under siege, and how often the lease of a denial was renewed since: `spares` and
+    `until_ts` are of the last renewal, as is what the web server answered.
+    """
+
+    decision: Decision
+    renewed: int
+    spares: int
+    until_ts: float | None
+    answers: tuple[Answer, ...]
+
+
+class Besieged(Struct, frozen=True):
+    """A class of requests that was far above its normal: its finding, what was decided about it, in order, and how many
+    addresses it was told of that they had sent too many. With neither it was an alarm and no more.
+    """
+
+    finding: Finding
+    steps: tuple[Step, ...]
+    senders: int
+
+
 class Summary(Struct, frozen=True):
     """Figures for `status`. `stopped_*` are of the bans in force."""
 
@@ -132,7 +154,7 @@ class Reader:
         subjects = tuple(dict.fromkeys(covering(asked)))
         marks = ", ".join("?" * len(subjects))
         rows = self._rows(
-            f"SELECT {_DECISION}, packets, bytes FROM decision WHERE subject IN ({marks})"  # noqa: S608  question marks
+            f"SELECT {DECISION_COLUMNS}, packets, bytes FROM decision WHERE subject IN ({marks})"  # noqa: S608  question marks
             " ORDER BY start_ts DESC, rowid DESC LIMIT ?",
             (*subjects, limit),
         )
@@ -143,7 +165,7 @@ class Reader:
         in_force = tuple(ban for ban in latest if ban.end_ts is None or ban.end_ts > now_ts)
         past = []
         for *fields, packets, octets in rows:
-            decision = Decision(*fields)
+            decision = decision_of(tuple(fields))
             stopped = counted.get(decision.id, (packets, octets))
             past.append(Past(decision, self._finding_of(decision), self._answers(decision), *stopped))
         return Why(asked, in_force, tuple(past))
@@ -154,9 +176,29 @@ class Reader:
         return [_finding(row) for row in rows]
 
     def decisions(self, limit: int = 100) -> list[Decision]:
-        """The newest decisions, newest first: bans, held ones, lifts."""
-        rows = self._rows(f"SELECT {_DECISION} FROM decision ORDER BY rowid DESC LIMIT ?", (limit,))  # noqa: S608  constant
-        return [Decision(*row) for row in rows]
+        """The newest decisions, newest first: bans, held ones, lifts; without the renewals of denials, of which there
+        may be one each second.
+        """
+        rows = self._rows(
+            f"SELECT {DECISION_COLUMNS} FROM decision WHERE subject <> '' OR note <> ? ORDER BY rowid DESC LIMIT ?",  # noqa: S608  constant
+            (RENEWED, limit),
+        )
+        return [decision_of(row) for row in rows]
+
+    def sieges(self, limit: int = 100) -> list[Besieged]:
+        """The latest sieges and alarms, oldest first."""
+        query = f"SELECT {_FINDING} FROM finding WHERE subject = '' AND rule = ? ORDER BY rowid DESC LIMIT ?"  # noqa: S608  constant
+        findings = [_finding(row) for row in self._rows(query, (RULE, limit))]
+        findings.reverse()
+        steps = self._steps({finding.id for finding in findings})
+        senders = dict(
+            self._rows("SELECT note, count(*) FROM finding WHERE rule = ? AND subject <> '' GROUP BY note", (RULE,))
+        )
+        return [Besieged(each, tuple(steps.get(each.id, ())), senders.get(each.note, 0)) for each in findings]
+
+    def normal(self) -> bytes | None:
+        """What is known of normal traffic, as `Normal.dump` gave it; None where nothing is yet."""
+        return next((state for (state,) in self._rows("SELECT state FROM normal")), None)
 
     def summary(self, now_ts: float) -> Summary:
         """Figures for `status`."""
@@ -179,6 +221,27 @@ class Reader:
 
     # -- rows --------------------------------------------------------------------------------------------------------
 
+    def _steps(self, findings: set[str]) -> dict[str, list[Step]]:
+        """What was decided about classes, by finding, in order. Of renewals only the last is read whole."""
+        runs: dict[str, list[list[int]]] = {}  # the first of each, how many renewals, the last
+        query = "SELECT rowid, finding, action, note FROM decision WHERE subject = '' AND rule = ? ORDER BY rowid"
+        for row, finding, action, note in self._rows(query, (RULE,)):
+            if finding not in findings:
+                continue
+            known = runs.setdefault(finding, [])
+            if note != RENEWED:
+                known.append([row, 0, row])
+            elif action != "lift":
+                if not known:
+                    known.append([row, 0, row])  # what came before has been pruned
+                known[-1][1:] = known[-1][1] + 1, row
+        return {finding: [self._step(*run) for run in each] for finding, each in runs.items()}
+
+    def _step(self, first: int, renewed: int, last: int) -> Step:
+        query = f"SELECT {DECISION_COLUMNS} FROM decision WHERE rowid IN (?, ?) ORDER BY rowid"  # noqa: S608  constant
+        rows = [decision_of(row) for row in self._rows(query, (first, last))]
+        return Step(rows[0], renewed, len(rows[-1].spare), rows[-1].end_ts, self._answers(rows[-1]))
+
     def _finding_of(self, decision: Decision) -> Finding | None:
         query = f"SELECT {_FINDING} FROM finding WHERE subject = ? AND id = ?"  # noqa: S608  constant
         row = next(self._rows(query, (decision.subject, decision.finding)), None)
@@ -186,7 +249,8 @@ class Reader:
 
     def _answers(self, decision: Decision) -> tuple[Answer, ...]:
         ids = (decision.id, decision.lifts) if decision.lifts else (decision.id,)
-        verb = "unban" if decision.action == "lift" else "ban"
+        of_class = decision.signature is not None
+        verb = ("allow" if of_class else "unban") if decision.action == "lift" else "deny" if of_class else "ban"
         rows = self._rows(
             "SELECT decision, verb, ok, first_ts, ts, times, error, sockets_destroyed FROM receipt"
             " WHERE subject = ? AND decision IN (?, ?) AND verb = ? ORDER BY rowid",
@@ -250,8 +314,12 @@ class Reader:
 
 
 def _finding(row: tuple[Any, ...]) -> Finding:
-    """A finding from its row; damaged evidence is left out, so that the rest can be read."""
+    """A finding from its row; what is damaged is left out, so that the rest can be read."""
     fields = list(row)
+    try:
+        fields[-1] = unpack_signature(fields[-1])
+    except msgspec.MsgspecError:
+        fields[-1] = None
     packed = fields[6]
     try:
         fields[6] = unpack_evidence(packed if isinstance(packed, bytes) else None)

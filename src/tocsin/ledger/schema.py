@@ -7,9 +7,11 @@
 | `ban` | the present or last ban of a target, how many it had, what it has stopped | subject |
 | `receipt` | what the kernel answered about a decision; repeated answers are one row | subject, decision, verb |
 | `state` | the engine's state and the sources' offsets, saved together | one row |
+| `normal` | what is known of normal traffic, as of the same line as `state` | one row |
 | `migration` | a change of the schema that was applied | name |
 
 In `ban` and `receipt` the subject is a target: with the services, where the ban closes single ones (`model.target_of`).
+`signature` is a class of requests as JSON, its subject is empty then; `spare` the subjects excepted, packed.
 `finding`, `decision` and `receipt` are pruned from their lowest rowid, so rowids tell order and (nearly) number.
 `ban.end_ts` is when the ban ends or ended, lifted or not; null is for good. `seen_*` is what the kernel's counter of
 the element said last: it begins at 0 again whenever the element is made anew, and only what was added since counts.
@@ -75,8 +77,29 @@ def services_of_bans(connection: sqlite3.Connection) -> None:
         connection.execute(statement)
 
 
+def classes_of_requests(connection: sqlite3.Connection) -> None:
+    """Findings and decisions about a class of requests, and the proof of a finding."""
+    for statement in (
+        "ALTER TABLE finding ADD COLUMN note TEXT NOT NULL DEFAULT ''",
+        "ALTER TABLE finding ADD COLUMN signature TEXT",
+        "ALTER TABLE decision ADD COLUMN signature TEXT",
+        "ALTER TABLE decision ADD COLUMN spare BLOB",
+    ):
+        connection.execute(statement)
+
+
+def normal_traffic(connection: sqlite3.Connection) -> None:
+    """What is known of normal traffic: large, and seldom changed."""
+    connection.execute("CREATE TABLE normal (id INTEGER PRIMARY KEY CHECK (id = 1), state BLOB NOT NULL)")
+
+
 # In order; their names are kept in the file.
-MIGRATIONS: tuple[Callable[[sqlite3.Connection], None], ...] = (first_tables, services_of_bans)
+MIGRATIONS: tuple[Callable[[sqlite3.Connection], None], ...] = (
+    first_tables,
+    services_of_bans,
+    classes_of_requests,
+    normal_traffic,
+)
 
 
 def open_writer(path: Path, now_ts: float) -> sqlite3.Connection:

@@ -150,12 +150,16 @@ class Ledger:
         if kept:
             self._handed_over()
 
-    def checkpoint(self, state: bytes, checkpoints: Sequence[bytes | Struct], lines_total: int) -> None:
+    def checkpoint(
+        self, state: bytes, checkpoints: Sequence[bytes | Struct], lines_total: int, normal: bytes | None = None
+    ) -> None:
         """Save the engine's state and the sources' offsets in one transaction, not before all that was handed over
-        earlier. Only the newest waits.
+        earlier. Only the newest waits. `normal` where what is known of normal traffic has changed since the last call.
         """
         with self._newest:
-            self._checkpoint = Checkpoint(state, checkpoints, lines_total)
+            if normal is None and self._checkpoint is not None:
+                normal = self._checkpoint.normal
+            self._checkpoint = Checkpoint(state, checkpoints, lines_total, normal)
         self._handed_over()
 
     def counters(self, rows: Sequence[tuple[str, int, int]]) -> None:

@@ -10,12 +10,14 @@ import os
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import msgspec
 from msgspec import Struct
 
+from tocsin.decide.siege import RENEWED
 from tocsin.ledger.schema import open_writer
-from tocsin.model import Decision, Evidence, Finding, Receipt
+from tocsin.model import Decision, Evidence, Finding, Receipt, Signature
 
 
 class Recollection(Struct, frozen=True):
@@ -35,10 +37,13 @@ VACUUM_PAGES = 64  # given back to the file system in one step
 SLACK_PAGES = 256  # free pages that are left in the file to be used again
 COMPRESS_FROM_BYTES = 512
 
-_ADD_FINDING = "INSERT OR IGNORE INTO finding VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
+_ADD_FINDING = """INSERT OR IGNORE INTO finding
+    (subject, id, rule, ts, count, within_s, via, evidence, note, signature) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"""
 _ADD_DECISION = """INSERT OR IGNORE INTO decision
-    (subject, id, action, start_ts, end_ts, rule, finding, origin, held, lifts, note, services)
-    VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"""
+    (subject, id, action, start_ts, end_ts, rule, finding, origin, held, lifts, note, services, signature, spare)
+    VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"""
+# Whom it spared is of no use once a denial was replaced, and there may be one of 2,000 addresses each second.
+_FORGET_SPARED = "UPDATE decision SET spare = NULL WHERE subject = '' AND id = ?"
 # A ban while one is in force prolongs it and is no further one; one begun long after the last counts from 1 again. What
 # is restated (see `Policy.restate`) and known already stays as it is, with its rule and what it has stopped.
 _ADD_BAN = """INSERT INTO ban (subject, decision, rule, origin, start_ts, end_ts, times)
@@ -82,11 +87,14 @@ _SAVE_STATE = "INSERT OR REPLACE INTO state VALUES (1, ?, ?, ?, ?)"
 
 
 class Checkpoint(Struct, frozen=True):
-    """Where to go on: the engine's state and the sources' offsets belong together."""
+    """Where to go on: the engine's state and the sources' offsets belong together, and what is known of normal traffic,
+    which is large and seldom changes (None: it has not).
+    """
 
     state: bytes
     sources: Sequence[bytes | Struct]
     lines_total: int
+    normal: bytes | None = None
 
 
 class Portion(Struct):
@@ -131,6 +139,9 @@ class Writer:
         try:
             connection.executemany(_ADD_FINDING, map(_finding_row, portion.findings))
             connection.executemany(_ADD_DECISION, map(_decision_row, portion.decisions))
+            connection.executemany(
+                _FORGET_SPARED, ((d.lifts,) for d in portion.decisions if d.lifts and d.note == RENEWED)
+            )
             self._apply_bans(portion.decisions)
             self._recollect(portion.recollections, now_ts)
             connection.executemany(_ADD_RECEIPT, map(_receipt_row, portion.receipts))
@@ -138,6 +149,8 @@ class Writer:
                 connection.executemany(_COUNT, rows)
             if portion.checkpoint is not None:
                 connection.execute(_SAVE_STATE, _state_row(portion.checkpoint, now_ts))
+                if portion.checkpoint.normal is not None:
+                    connection.execute("INSERT OR REPLACE INTO normal VALUES (1, ?)", (portion.checkpoint.normal,))
             connection.execute("COMMIT")
         except BaseException:
             if connection.in_transaction:
@@ -148,7 +161,7 @@ class Writer:
         """Bring the table of bans up to date, in the order of the decisions."""
         run: list[tuple[object, ...]] = []
         for decision in decisions:
-            if decision.held is not None or decision.action not in ("ban", "lift"):
+            if decision.held is not None or decision.action not in ("ban", "lift") or decision.signature is not None:
                 continue
             self._has_services = self._has_services or bool(decision.services)
             if decision.action == "ban" and not self._has_services:
@@ -265,14 +278,51 @@ def unpack_evidence(value: bytes | None) -> tuple[Evidence, ...]:
     return tuple(Evidence(*row) for row in rows)
 
 
+def pack_signature(signature: Signature | None) -> str | None:
+    """A class of requests as JSON."""
+    return None if signature is None else msgspec.json.encode(signature).decode()
+
+
+def unpack_signature(value: str | None) -> Signature | None:
+    """The inverse of `pack_signature`. msgspec.MsgspecError where it is damaged."""
+    return None if value is None else msgspec.json.decode(value, type=Signature)
+
+
+def pack_subjects(subjects: Sequence[str]) -> bytes | None:
+    """Subjects as one value: 5,000 addresses take 20 KB."""
+    return zlib.compress(" ".join(subjects).encode(), 1) if subjects else None
+
+
+def unpack_subjects(value: bytes | None) -> tuple[str, ...]:
+    """The inverse of `pack_subjects`. zlib.error and ValueError where it is damaged."""
+    return tuple(zlib.decompress(value).decode().split(" ")) if value else ()
+
+
 def _finding_row(f: Finding) -> tuple[object, ...]:
-    return f.subject, f.id, f.rule, f.ts, f.count, f.within_s, f.via, pack_evidence(f.evidence)
+    return (
+        f.subject, f.id, f.rule, f.ts, f.count, f.within_s, f.via, pack_evidence(f.evidence), f.note,
+        pack_signature(f.signature),
+    )  # fmt: skip
+
+
+DECISION_COLUMNS = (
+    "id, action, subject, start_ts, end_ts, rule, finding, origin, held, lifts, note, services, signature, spare"
+)
+
+
+def decision_of(row: tuple[Any, ...]) -> Decision:
+    """A decision from its row; a class of requests that is damaged is left out, so that the rest can be read."""
+    *fields, signature, spare = row
+    try:
+        return Decision(*(*fields, unpack_signature(signature), unpack_subjects(spare)))
+    except (ValueError, zlib.error, msgspec.MsgspecError):
+        return Decision(*fields)
 
 
 def _decision_row(d: Decision) -> tuple[object, ...]:
     return (
         d.subject, d.id, d.action, d.start_ts, d.end_ts, d.rule, d.finding, d.origin, d.held, d.lifts, d.note,
-        d.services,
+        d.services, pack_signature(d.signature), pack_subjects(d.spare),
     )  # fmt: skip
 
 

@@ -8,9 +8,10 @@ from functools import lru_cache
 from operator import attrgetter
 from typing import Literal, Protocol
 
-from msgspec import Struct
+from msgspec import Struct, structs
 
 from tocsin.model import AuthAttempt, HttpRequest
+from tocsin.rules.derived import CrawlerJudge, asks_crawlers, reader_of
 from tocsin.rules.language import REGEX_SUBJECT_CHARS, Condition, Rule
 from tocsin.rules.literals import Needs, needs_of
 from tocsin.rules.predicate import EVENT_TYPES, Predicate, Trouble, predicate_of, test_of, timed_search
@@ -88,7 +89,8 @@ class CompiledRule(Struct, frozen=True):
     `skim`: the rule counts every request by address, so client and time of a line are all it needs.
     `subject(source_ip)`: whom a finding names: the address, or the prefix that it is counted by, canonical.
     `distinct_value(event)`: the value that `distinct` counts, None where the event has none (it does not count then)
-    or the rule counts events. `trouble` counts matches that were given up.
+    or the rule counts events. `trouble` counts matches that were given up. `crawlers` judges claims to be a crawler
+    for a rule that asks for it; None: nobody claims to be one.
     Of a rule with a `filter` besides: `covers(source)`, the logs that it is for; `judge`, which of its failures count
     (None: all); `ban_s_of(earlier, seed)`, how long who was banned so often before is banned, in place of the policy's
     way; `services`, what its bans close (as in `Decision.services`); `held`, why they are not put into the kernel.
@@ -109,6 +111,18 @@ class CompiledRule(Struct, frozen=True):
     ban_s_of: Callable[[int, str], float | None] | None = None
     services: str = ""
     held: str = ""
+    crawlers: CrawlerJudge | None = None
+
+    def judged_by(self, crawlers: CrawlerJudge) -> CompiledRule:
+        """The rule with a judge of crawlers, if it needs one."""
+        if not asks_crawlers(self.rule):
+            return self
+        predicate, needs = predicate_of(self.rule, self.trouble, crawlers), needs_of(self.rule, crawlers)
+        return structs.replace(self, predicate=predicate, needs=needs, crawlers=crawlers)
+
+    def proof(self, event: Counted | None) -> str:
+        """What proves that an event fulfils the conditions, where its line alone does not; else empty."""
+        return self.crawlers.proof(event) if self.crawlers and isinstance(event, HttpRequest) else ""
 
     def keys(self, event: Counted) -> tuple[str, ...] | None:
         """What the event is counted under, in the order of `by`; None where a part is missing."""
@@ -150,12 +164,17 @@ class CompiledRule(Struct, frozen=True):
 
     def _first_failed(self, conditions: tuple[Condition, ...], event: Counted) -> Condition | None:
         for condition in conditions:
-            if not test_of(condition.test, self.rule, self.trouble)(getattr(event, condition.field)):
+            if not test_of(condition.test, self.rule, self.trouble)(self._value(condition, event)):
                 return condition
         return None
 
     def _said(self, condition: Condition, event: Counted) -> str:
-        return f"{name_of(condition.field)} is {shown(getattr(event, condition.field))}"
+        said = f"{name_of(condition.field)} is {shown(self._value(condition, event))}"
+        proof = self.proof(event) if condition.field == "crawler" else ""
+        return f"{said} ({proof})" if proof else said
+
+    def _value(self, condition: Condition, event: Counted) -> object:
+        return reader_of(condition.field, self.crawlers)(event)
 
 
 def compile_rule(rule: Rule) -> CompiledRule:

@@ -10,6 +10,7 @@ from math import isfinite
 from typing import Any
 
 from tocsin.rules.language import (
+    DERIVED_FIELDS,
     NUMBER_FIELDS,
     TEXT_FIELDS,
     AllOf,
@@ -72,12 +73,12 @@ class _Conditions:
         for field, value in table.items():
             here = (*path, field)
             test: Test | None = None
-            if field in TEXT_FIELDS[self.on]:
+            if field in TEXT_FIELDS[self.on] or field in DERIVED_FIELDS.get(self.on, ()):
                 test = self.text(value, field, here, ignore_case=False)
             elif field in NUMBER_FIELDS[self.on]:
                 test = self.number(value, field, here)
             else:
-                fields = (*TEXT_FIELDS[self.on], *NUMBER_FIELDS[self.on])
+                fields = (*TEXT_FIELDS[self.on], *NUMBER_FIELDS[self.on], *DERIVED_FIELDS.get(self.on, ()))
                 self.mistakes.error(here, f"unknown field; expected one of {words(fields)}", nearest(field, fields))
             if test is not None:
                 found.append(Condition(field, test))
@@ -118,10 +119,14 @@ class _Conditions:
 
     def checked(self, test: TextTest, field: str, path: Path) -> TextTest:
         """Note what makes a test of this field senseless."""
+        known = DERIVED_FIELDS.get(self.on, {}).get(field)
         for value in test.values:
             problem: str | None
             near = None
-            if isinstance(test, Matches):
+            if known:
+                problem = None if isinstance(test, Equal) and value in known else f"expected {words(known)}"
+                near = nearest(value, known) if problem else None
+            elif isinstance(test, Matches):
                 problem = problem_of(value)
             elif field == "path":
                 problem = _path_problem(value, test)

@@ -30,6 +30,13 @@ NUMBER_FIELDS: dict[str, tuple[str, ...]] = {
     "line": (),
     "filter": (),
 }
+DERIVED_FIELDS: dict[str, dict[str, tuple[str, ...]]] = {
+    "http-request": {"crawler": ("verified", "impostor", "unknown")},
+}
+"""Fields that no log holds, with their values. `crawler` is what a request's claim to be a crawler is worth; it is
+missing where the agent claims none. Who judges it is handed in (`derived.CrawlerJudge`).
+"""
+
 BY_FIELDS: dict[str, tuple[str, ...]] = {
     "http-request": ("address", "network", "user", "user_agent", "path", "vhost"),
     "auth": ("address", "network", "user"),

@@ -23,6 +23,7 @@ from typing import Literal
 
 from msgspec import Struct
 
+from tocsin.rules.derived import CrawlerJudge
 from tocsin.rules.language import (
     AllOf,
     Between,
@@ -35,6 +36,7 @@ from tocsin.rules.language import (
     Test,
     TextTest,
 )
+from tocsin.rules.predicate import Trouble, test_of
 from tocsin.rules.regexes import required_literals
 
 NeedField = Literal["method", "path", "target", "query", "referer", "user_agent", "user", "status", "line"]
@@ -109,8 +111,9 @@ Needs = tuple[frozenset[Need], ...]
 """All of the sets must be fulfilled, each by at least one of its needs."""
 
 
-def needs_of(rule: Rule) -> Needs | None:
-    """What a line must hold to matter to the rule; None where any line may matter.
+def needs_of(rule: Rule, crawlers: CrawlerJudge | None = None) -> Needs | None:
+    """What a line must hold to matter to the rule; None where any line may matter. A condition on claims to be a
+    crawler needs their names, and without a judge of them cannot be met.
 
     Rules on `auth` have None: such logs are small, and which daemon says what in which words is the formats' affair.
     """
@@ -119,19 +122,34 @@ def needs_of(rule: Rule) -> Needs | None:
     if rule.on == "line":
         sets = [_of_text(Matches((pattern.replace("<address>", "\x01"),)), "line", None) for pattern in rule.line]
         return (frozenset().union(*(s for s in sets if s)),) if all(sets) else None
-    candidates = _of_conditions(rule.where.conditions)
+    candidates = _of_conditions(rule, rule.where.conditions, crawlers)
     method = _method_of(rule.where.conditions)
-    groups = [_best(_of_conditions(group, method)) for group in rule.where.any_of]
+    groups = [_best(_of_conditions(rule, group, crawlers, method)) for group in rule.where.any_of]
     if groups and all(groups):
         candidates.append(frozenset().union(*(group for group in groups if group)))
     best = _best(candidates)
     return (best,) if best else None
 
 
-def _of_conditions(conditions: Iterable[Condition], method: str | None = None) -> list[frozenset[Need]]:
+def _of_conditions(
+    rule: Rule, conditions: Iterable[Condition], crawlers: CrawlerJudge | None, method: str | None = None
+) -> list[frozenset[Need]]:
     conditions = tuple(conditions)
     method = _method_of(conditions) or method
-    return [needs for condition in conditions for needs in _of_test(condition.test, condition.field, method)]
+    found = [needs for condition in conditions for needs in _of_test(condition.test, condition.field, method)]
+    return found + [_of_claim(each, rule, crawlers, method) for each in conditions if _needs_claim(each, rule)]
+
+
+def _needs_claim(condition: Condition, rule: Rule) -> bool:
+    return condition.field == "crawler" and not test_of(condition.test, rule, Trouble())(None)
+
+
+def _of_claim(condition: Condition, rule: Rule, crawlers: CrawlerJudge | None, method: str | None) -> frozenset[Need]:
+    """The names that a claim bears, without the capitals: agents are read in any case."""
+    if crawlers is None:
+        return frozenset()
+    names = crawlers.claims if test_of(condition.test, rule, Trouble())("unknown") else crawlers.names
+    return frozenset(Need(name.lower(), "user_agent", ignore_case=True, method=method) for name in names)
 
 
 def _method_of(conditions: Iterable[Condition]) -> str | None:
@@ -232,6 +250,8 @@ def _best(candidates: Iterable[frozenset[Need]]) -> frozenset[Need] | None:
 
 
 def _need_worth(needs: frozenset[Need]) -> tuple[int, int]:
+    if not needs:  # no line can fulfil it
+        return 100, 0
     field = next(iter(needs)).field
     if field == "status":
         worth = 2

@@ -9,12 +9,12 @@ from __future__ import annotations
 import importlib
 import re
 from collections.abc import Callable, Sequence
-from operator import attrgetter
 from typing import Any
 
 from msgspec import Struct
 
 from tocsin.model import AuthAttempt, HttpRequest
+from tocsin.rules.derived import CrawlerJudge, is_derived, reader_of
 from tocsin.rules.language import (
     REGEX_SUBJECT_CHARS,
     REGEX_TIMEOUT_S,
@@ -62,13 +62,17 @@ def fold(text: str) -> str:
     return text.lower() if text.isascii() else text.translate(_LOWER)
 
 
-def predicate_of(rule: Rule, trouble: Trouble) -> Predicate:
-    """Whether the rule's conditions hold for an event; False for an event of another kind."""
-    compiler = _Compiler(trouble, timed=not rule.shipped)
+def predicate_of(rule: Rule, trouble: Trouble, crawlers: CrawlerJudge | None = None) -> Predicate:
+    """Whether the rule's conditions hold for an event; False for an event of another kind. Without a judge of crawlers
+    nobody claims to be one.
+    """
+    compiler = _Compiler(trouble, timed=not rule.shipped, crawlers=crawlers)
     kind = EVENT_TYPES.get(rule.on)
-    tests = compiler.conditions(rule.where.conditions)
+    tests = compiler.conditions([each for each in rule.where.conditions if not is_derived(each.field)])
     if rule.where.any_of:
         tests.append(_any([_all(compiler.conditions(group)) for group in rule.where.any_of]))
+    # last, since it may leave a question that the finding is to wait for
+    tests += [compiler.claim(each, rule) for each in rule.where.conditions if is_derived(each.field)]
     holds = _all(tests)
     if not tests:
         return lambda event: type(event) is kind
@@ -110,22 +114,34 @@ def price(test: Test) -> int:
 
 
 class _Compiler:
-    def __init__(self, trouble: Trouble, *, timed: bool) -> None:
+    def __init__(self, trouble: Trouble, *, timed: bool, crawlers: CrawlerJudge | None = None) -> None:
         self.trouble = trouble
         self.timed = timed
+        self.crawlers = crawlers
 
     def conditions(self, conditions: Sequence[Condition]) -> list[Predicate]:
         """Predicates of an event, cheapest first."""
         return [self.condition(condition) for condition in sorted(conditions, key=lambda each: price(each.test))]
 
     def condition(self, condition: Condition) -> Predicate:
-        value_of = attrgetter(condition.field)
+        value_of = reader_of(condition.field, self.crawlers)
         test = condition.test
         if isinstance(test, Equal) and len(test.values) == 1 and not test.ignore_case:
             wanted = test.values[0]
             return lambda event: bool(value_of(event) == wanted)
         holds = self.test(test)
         return lambda event: holds(value_of(event))
+
+    def claim(self, condition: Condition, rule: Rule) -> Predicate:
+        """A condition on what a claim is worth. Of a rule that asks for impostors and finds at once, an event passes
+        for which an answer is outstanding, too: the finding waits for it.
+        """
+        fits, crawlers = self.condition(condition), self.crawlers
+        holds = self.test(condition.test)
+        if crawlers is None or rule.limit > 1 or not holds("impostor") or holds("unknown"):
+            return fits
+        ask = crawlers.ask
+        return lambda event: fits(event) or ask(event)
 
     def search(self, pattern: str, test: Matches) -> Callable[[str], Any]:
         if self.timed:

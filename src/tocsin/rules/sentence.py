@@ -31,6 +31,7 @@ SHOWN_REGEX_CHARS = 40
 
 _NAMES = {
     "body_bytes": "body size in bytes",
+    "crawler": "claim to be a crawler",
     "duration_s": "duration in seconds",
     "user_agent": "user agent",
     "vhost": "virtual host",
@@ -43,6 +44,7 @@ _EVENTS = {
 }
 
 
+_CLAIMS = {"verified": "a proven", "impostor": "a refuted", "unknown": "an undecided"}
 _MAKES = {"line": "is named by", "filter": "has"}
 
 
@@ -110,7 +112,22 @@ def _taken(conditions: list[Condition], field: str) -> str:
 
 def condition_text(condition: Condition) -> str:
     """`user agent containing "sqlmap"`."""
+    if condition.field == "crawler":
+        return _claim_text(condition.test)
     return f"{name_of(condition.field)} {_test_text(condition.test)}"
+
+
+def _claim_text(test: Test) -> str:
+    match test:
+        case Missing():
+            return "no claim to be a crawler" if test.wanted else "a claim to be a crawler"
+        case Not():
+            return f"not {_claim_text(test.test)}"
+        case AllOf():
+            return " and ".join(map(_claim_text, test.tests))
+        case Equal():
+            return f"{_listed([_CLAIMS[value] for value in test.values], 'or')} claim to be a crawler"
+    return _test_text(test)
 
 
 def _test_text(test: Test) -> str:

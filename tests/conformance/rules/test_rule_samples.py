@@ -10,12 +10,13 @@ from pathlib import Path
 
 import pytest
 
+from tocsin.decide.impostors import Crawlers
 from tocsin.formats import Anchor, Proxies, by_name
 from tocsin.model import AuthAttempt, HttpRequest, Other
 from tocsin.rules import compile_rule, load_shipped
 
 HERE = Path(__file__).parent
-RULES = {rule.id: compile_rule(rule) for rule in load_shipped()}
+RULES = {rule.id: compile_rule(rule).judged_by(Crawlers()) for rule in load_shipped()}
 ANCHOR = Anchor(1_718_300_000.0, UTC)
 
 

@@ -11,7 +11,7 @@ import pytest
 from tocsin.decide.allow import AllowList
 from tocsin.decide.breaker import Breaker, BreakerSettings, Reset, Tripped
 from tocsin.decide.policy import Policy, PolicySettings
-from tocsin.decide.visitors import WATCHED_AT_ONCE, Visitors, is_asset, page_key, referer_key
+from tocsin.decide.visitors import Visitors, is_asset, page_key, referer_key
 from tocsin.model import Decision, Evidence, Finding, HttpRequest
 
 T0 = 1_431_861_456.0
@@ -134,7 +134,8 @@ PROBES = [get(ME, T0 + 5 + n, f"/wp-content/{n}.php", 404) for n in range(3)]
         ([get(ME, T0, "/")] * 10, False),
         ([get(ME, T0, "/", 404), *assets(ME, T0, "/")], False),
         ([get(ME, T0, "/"), *assets(ME, T0, "/other")], False),
-        ([get(ME, T0, "/"), *[get(ME, T0, f"/{n}.css") for n in range(4)]], False),  # no referer: a mirror
+        ([get(ME, T0, "/"), *[get(ME, T0 + 2, f"/{n}.css") for n in range(4)]], True),  # keeps its referers to itself
+        ([get(ME, T0, "/"), *[get(ME, T0 + 20, f"/{n}.css") for n in range(4)]], False),  # too late for a browser
         ([get(ME, T0, "/", 304), *[get(ME, T0, f"/{n}.css", 304, SITE + "/") for n in range(4)]], True),
         (visit(ME, T0, 1) + PROBES, False),
         ([get(ME, T0, "/"), *assets(ME, T0, "/", 60), *PROBES], False),  # one heavy page is no alibi
@@ -152,9 +153,9 @@ def test_a_visitor_is_one_for_a_while() -> None:
     visitors = Visitors(lately_s=3600)
     for request in visit(ME, T0, 1):
         visitors.note(request)
-    visitors.meet("198.51.100.1", T0 + 3600)
+    visitors.note(get("198.51.100.1", T0 + 3600, "/x", 404))
     assert visitors.hit_by(ME)
-    visitors.meet("198.51.100.1", T0 + 3602)
+    visitors.note(get("198.51.100.1", T0 + 3602, "/x", 404))
     assert not visitors.hit_by(ME)
 
 
@@ -162,7 +163,7 @@ def test_ipv6_visitors_are_known_by_their_64() -> None:
     visitors = Visitors()
     for request in visit("2001:db8:1:2:3:4:5:6", T0):
         visitors.note(request)
-    assert list(visitors.watching) == ["2001:db8:1:2::/64"]
+    assert visitors.of("2001:db8:1:2::/64") is not None
     assert set(visitors.hit_by("2001:db8:1:2::/64")) == {"2001:db8:1:2::/64"}
     assert set(visitors.hit_by("2001:db8::/32")) == {"2001:db8:1:2::/64"}
     assert visitors.hit_by("2001:db9::/32") == {}
@@ -202,17 +203,17 @@ def test_the_table_is_bounded_and_visitors_outlast_a_flood() -> None:
     for number in range(50_000):  # the flood changes its address with every request
         ip = f"{100 + (number >> 16)}.{number >> 8 & 255}.{number & 255}.9"
         visitors.note(get(ip, T0 + 1000 + number / 100, "/xmlrpc.php", 200, None, "POST"))
-        assert len(visitors.watching) <= WATCHED_AT_ONCE
+        assert sum(1 for _ in visitors.lately()) <= 512
     assert 0 < visitors.sites_seen() <= before
 
 
 def test_the_sample_recovers_after_a_flood() -> None:
     visitors = Visitors(max_addresses=64)
     for number in range(5000):
-        visitors.meet(f"10.0.{number >> 8}.{number & 255}", T0)
+        visitors.note(get(f"10.0.{number >> 8}.{number & 255}", T0, "/x", 404))
     assert not all(visitors.sampled(f"30.0.0.{n}") for n in range(250))
     for hours in range(1, 40):
-        visitors.meet("192.0.2.1", T0 + 3600 * hours)
+        visitors.note(get("192.0.2.1", T0 + 3600 * hours, "/x", 404))
     assert all(visitors.sampled(f"30.0.0.{n}") for n in range(250))
 
 
@@ -221,8 +222,8 @@ def test_addresses_chosen_to_be_in_every_sample_do_not_break_the_bound() -> None
     chosen = [ip for n in range(1 << 20) if not crc32((ip := f"{n >> 12}.{n >> 4 & 255}.{n & 15}.1").encode()) & 0xFFFF]
     assert len(chosen) >= 12, "more than fit"
     for ip in chosen:
-        visitors.meet(ip, T0)
-        assert len(visitors.watching) <= 8
+        visitors.note(get(ip, T0, "/x", 404))
+    assert sum(visitors.of(ip) is not None for ip in chosen) <= 8
 
 
 # -- the breaker -----------------------------------------------------------------------------------------------------

@@ -10,7 +10,8 @@ from random import Random
 import pytest
 
 from tocsin.detect.block import Block, Lines
-from tocsin.detect.engine import Engine, Limits
+from tocsin.detect.books import Limits
+from tocsin.detect.engine import Engine
 from tocsin.detect.evidence import EVIDENCE_BYTES, EVIDENCE_LINES, EvidenceStore, printable
 from tocsin.detect.plan import MASKS_KEPT
 from tocsin.formats import Anchor, by_name

@@ -7,7 +7,8 @@ from datetime import UTC
 import pytest
 from msgspec import structs
 
-from tocsin.detect.engine import Engine, Limits
+from tocsin.detect.books import Limits
+from tocsin.detect.engine import Engine
 from tocsin.fail2ban.model import FilterSpec, Jail, Loaded
 from tocsin.fail2ban.rules import rules_of
 from tocsin.formats import Anchor, RawLines

@@ -6,7 +6,8 @@ from datetime import UTC
 
 import pytest
 
-from tocsin.detect.engine import Engine, Limits
+from tocsin.detect.books import Limits
+from tocsin.detect.engine import Engine
 from tocsin.formats import Anchor, by_name
 from tocsin.model import Batch, Finding
 from tocsin.rules import compile_rule, read_rules

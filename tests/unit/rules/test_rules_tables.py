@@ -133,7 +133,7 @@ enabled = "yes"
         'r.toml:9: two: `ban` is missing: how long, such as 4h, or "forever"',
         (
             "r.toml:12: two.where.methd: unknown field; expected one of method, path, target, query, protocol, "
-            'referer, user_agent, user, vhost, status, body_bytes or duration_s; did you mean "method"?'
+            'referer, user_agent, user, vhost, status, body_bytes, duration_s or crawler; did you mean "method"?'
         ),
         'r.toml:12: two.where.path: "xmlrpc.php": a path begins with "/"',
         "r.toml:12: two.where.status: a status is a whole number from 100 to 999",

@@ -1,0 +1,99 @@
+"""The gate: before a class of requests is acted upon, it is held against the visitors. Pure.
+
+Of the visitors remembered, and of those seen in the last minute, at most `hit_share` may have sent such a request so
+many times (`times`), perhaps by more than one agent, before they could be told for visitors. The strictest measure that
+passes is taken. None passes where most of those who send such requests now are visitors: then they are more than usual.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+
+from msgspec import Struct
+
+from tocsin.decide.siege import SiegeSettings
+from tocsin.detect.contrast import Description
+from tocsin.detect.normal import Normal
+
+STEPS = ((1, False), (2, True), (2, False), (3, False), (5, False))  # times, and whether by several agents
+KNOWN_AFTER_S = 900.0
+LEAST_SENDERS = 3
+LEAST_PURITY = 0.8  # how much of such requests must be excess for one request to be enough
+NORMAL_SHARE = 0.02  # of all requests may normally be such ones of strangers, for the same
+VISITING_SHARE = 0.5  # of the senders, at most
+MANY_VISITORS = 2  # so many of the last minute, or more, speak against a measure; one may have been sent to
+
+
+class Present(Struct):
+    """Who sent requests of a class within the last minute, before they were told for visitors, and by which agents:
+    those who turned out to be `visitors`, and the `strangers`; how many visitors there were at all; and the share of
+    all senders who are visitors.
+    """
+
+    visitors: Mapping[str, Sequence[str]]
+    strangers: Mapping[str, Sequence[str]]
+    all_visitors: int
+    visiting: float
+
+
+class Measure(Struct, frozen=True):
+    """How many requests are enough, whether by several agents only, and whom that would hit; `times` 0: none may be
+    taken, and why.
+    """
+
+    times: int
+    note: str
+    agents: bool = False
+
+    @property
+    def strictness(self) -> tuple[int, bool]:
+        """Less is stricter."""
+        return self.times, not self.agents
+
+
+def measure_of(
+    description: Description,
+    normal: Normal,
+    present: Present,
+    settings: SiegeSettings,
+    purity: float,
+    *,
+    is_form: bool = False,
+) -> Measure:
+    """The narrowest sufficient measure against a class. `purity` is how much of it is excess, 0 to 1. `is_form`: it is
+    the page from which what is under siege is posted, where everybody begins who has a right to.
+    """
+    if present.visiting > VISITING_SHARE:
+        return Measure(0, f"{present.visiting:.0%} of those who send such requests are visitors")
+    why = ""
+    for times, agents in STEPS:
+        before = normal.share_of_visitors(description, times, agents=agents)
+        hit = sum(is_enough(each, times, agents=agents) for each in present.visitors.values())
+        others = sum(is_enough(each, times, agents=agents) for each in present.strangers.values())
+        if before > settings.hit_share:
+            why = f"{before:.1%} of the visitors remembered sent such requests"
+        elif hit >= MANY_VISITORS and hit > settings.hit_share * present.all_visitors:
+            why = f"{hit} of the {hit + others} who sent such requests lately are visitors"
+        elif times == 1 and is_form:
+            why = "everybody begins there who logs in"
+        elif times == 1 and (purity < LEAST_PURITY or normal.share_of_all(description) > NORMAL_SHARE):
+            why = "too many such requests are normal"
+        elif others < LEAST_SENDERS:
+            why = why or f"too few send {times} of them"
+        else:
+            of = len(normal.visitors)
+            return Measure(
+                times, f"it would hit {before:.2%} of {of} visitors remembered, {hit} of those here now", agents
+            )
+    return Measure(0, why)
+
+
+def is_enough(sent: Sequence[str], times: int, *, agents: bool) -> bool:
+    """Whether so many requests, each by its agent, are too many."""
+    return len(sent) >= times and not (agents and len(set(sent)) < 2)
+
+
+def known_before(normal: Normal, description: Description, now_ts: float) -> Iterable[str]:
+    """The addresses that have sent such requests for so long that they are no part of what began just now."""
+    found = normal.known_sources(description)
+    return (who for who, ts in sorted(found.items()) if ts <= now_ts - KNOWN_AFTER_S)

@@ -1,0 +1,120 @@
+"""Requests as a crowd sees them: alike ones as one record, and each as it waits to be judged."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from msgspec import Struct
+
+from tocsin.detect.contrast import Feature, agent_tokens, path_shapes
+from tocsin.detect.normal import ALL, Asked, Request, features, trigger_features
+from tocsin.model import HttpRequest
+
+OTHERS: Asked = ("", "*", "", "", "", "", "")
+HOSTS_MAX = 64
+_BROWSERS = ("Edg", "Firefox", "Chrome", "Safari")
+
+
+class Record(Struct):
+    """Requests that are alike: for the present chapter (`request`), and what a description may say of them."""
+
+    request: Request
+    in_order: tuple[Feature, ...]
+    features: frozenset[Feature]
+    triggers: Sequence[Feature]
+    version: int = -1
+    sieges: Sequence[object] = ()  # those that it belonged to as of `version`
+
+
+class Seen(Struct, gc=False):
+    """One request, waiting to be judged or within the window. `weight` is how many it stands for, `units` the same with
+    its cost: how many ordinary requests it is worth.
+    """
+
+    now_ts: float
+    subject: str
+    record: Record
+    visiting: bool  # a visitor when it came
+    visitor: bool  # a visitor when it was judged
+    weight: float
+    units: float
+    cost_s: float
+
+
+def record_of(request: HttpRequest, contact: str) -> Record:
+    """What is remembered of a request; `contact` as in `normal.Asked`."""
+    asked = asked_of(request, contact)
+    return record_again(Request(asked, kind_of(asked), sources={}))
+
+
+def asked_of(request: HttpRequest, contact: str) -> Asked:
+    """What was asked for, as the records are kept by."""
+    return (
+        request.method or "", request.path, request.query, request.vhost or "", request.user_agent or "",
+        request.protocol or "", contact,
+    )  # fmt: skip
+
+
+def record_again(request: Request) -> Record:
+    """The record of requests known before."""
+    if request.asked == OTHERS:
+        return Record(request, (), frozenset(), (ALL,))
+    found = features(request.asked)
+    return Record(request, found, frozenset(found), tuple(dict.fromkeys(trigger_features(request.asked))))
+
+
+def others() -> Record:
+    """What is not told apart any more within this chapter."""
+    return record_again(Request(OTHERS, ("", "", "*", "", "", ""), sources={}))
+
+
+def kind_of(asked: Asked) -> tuple[str, str, str, str, str, str]:
+    """The class of what was asked; see `normal.Kind`."""
+    method, path, _, vhost, agent, protocol, contact = asked
+    shapes = path_shapes(path)
+    varied = shapes[1] if len(shapes) > 1 and "*" in shapes[1] else path
+    return vhost, method, varied[:200], family_of(agent), protocol, contact
+
+
+def family_of(user_agent: str) -> str:
+    """What an agent is, in a word: what it calls itself, or which browser."""
+    if not user_agent:
+        return "-"
+    tokens = agent_tokens(user_agent)
+    if len(tokens) > 1:
+        return tokens[1].partition("/")[0]
+    return next((name for name in _BROWSERS if name in user_agent), "browser")
+
+
+def host_of(referer: str) -> str:
+    """The host that a referer names, as it stands there; empty where it names none."""
+    at = referer.find("://")
+    return referer[at + 3 : at + 67].partition("/")[0] if at > 0 else ""
+
+
+class Hosts:
+    """Which hosts are this site's own: those that visitors' browsers name as where an asset belongs."""
+
+    def __init__(self, counts: dict[str, int] | None = None) -> None:
+        self.counts = counts or {}
+        self.own: frozenset[str] = frozenset()
+        self._settle()
+
+    def note(self, host: str) -> None:
+        """An asset that a visitor fetched for a page of this host."""
+        number = self.counts[host] = self.counts.get(host, 0) + 1
+        if number & 15 == 1 or host not in self.own:
+            self._settle()
+
+    def _settle(self) -> None:
+        if len(self.counts) > HOSTS_MAX:
+            ranked = sorted(self.counts.items(), key=lambda item: (-item[1], item[0]))
+            self.counts = dict(ranked[: HOSTS_MAX // 2])
+        least = max(3, sum(self.counts.values()) // 20)
+        self.own = frozenset(name for name, number in self.counts.items() if number >= least and name)
+
+    def contact(self, referer: str | None) -> str:
+        """How somebody comes who is not told for a visitor; see `normal.Asked`."""
+        if not referer:
+            return "no referer"
+        return "own referer" if host_of(referer) in self.own else "referer"

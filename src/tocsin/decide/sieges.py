@@ -1,0 +1,376 @@
+"""Sieges as they begin, last and end: an excess is found, described, held against the visitors, and met. Pure."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter, deque
+from collections.abc import Callable, Iterable
+
+from msgspec import structs
+
+from tocsin.decide.gate import LEAST_SENDERS, Measure, Present, known_before, measure_of
+from tocsin.decide.records import Record, Seen
+from tocsin.decide.siege import LEASE_S, RULE, Change, Siege, SiegeSettings, signature_of, text_of
+from tocsin.decide.visitors import Visitors
+from tocsin.detect.books import Strike
+from tocsin.detect.contrast import Cell, Contrast, Description, Feature, contrasts, narrowed
+from tocsin.detect.evidence import Row, evidence_of, finding_of
+from tocsin.detect.normal import Normal
+from tocsin.model import Finding, Signature
+
+RIPE_S = 10.0
+ATTEND_S = 15.0  # all addresses must have been seen for so long before somebody is banned for not being a visitor
+WINDOW_S = 60.0
+PEAK_LEAST = 6.0
+PAUSE_S = 15.0  # between two searches
+ALARM_EVERY_S = 1800.0
+ALARM_FACTOR = 2.0  # so many times what makes a siege, and this share of the excess: else nobody is told of it
+ALARM_SHARE = 0.5
+SIEGES_MAX = 8
+SEARCHED = 20  # descriptions, the best first
+LEAST_SHARE = 0.15  # of the excess that a description must carry
+LEAST_REQUESTS = 5
+EVIDENCE = 5
+LATEST = 64  # lines of strangers, kept as evidence
+STRICTER_AFTER_S = 600.0
+POST = ("method", "POST")
+ASKED = frozenset(("method", "path", "query", "vhost"))  # what is asked for, whoever asks
+SAFE = frozenset(("method", "path", "query"))
+RISKY = frozenset(("user_agent", "vhost"))  # what narrows a description only where it was rare before
+
+
+class Sieges:
+    """All sieges. `window` are the requests of the last minute, judged; `latest` the last lines of strangers."""
+
+    def __init__(
+        self, normal: Normal, visitors: Visitors, settings: SiegeSettings, hear: Callable[[Change], None]
+    ) -> None:
+        self.normal = normal
+        self.visitors = visitors
+        self.settings = settings
+        self.hear = hear
+        self.all: list[Siege] = []
+        self.window: deque[Seen] = deque()
+        self.latest: deque[tuple[Record, Row]] = deque(maxlen=LATEST)
+        self.fresh: dict[str, None] = {}  # visitors who were seen since the last look
+        self.peaks: dict[Feature, float] = {}
+        self.alarms: dict[Description, float] = {}
+        self.suffering_until_ts = -math.inf
+        self.whole_since_ts = -math.inf  # since when all addresses are seen; infinity: not all are
+        self.attentive_until_ts = -math.inf  # all should be
+        self.spare_ts = -math.inf
+        self.pause_ts = -math.inf
+        self._counts: dict[Feature, float] = {}
+        self._version = 0
+        self._row: Row = ("", 0, 0, b"")
+
+    @property
+    def lasting(self) -> bool:
+        """Whether there is a siege now."""
+        return any(siege.left_ts is None for siege in self.all)
+
+    def load(
+        self, window: Iterable[Seen], sieges: list[Siege], peaks: dict[Feature, float], alarms: dict[Description, float]
+    ) -> None:
+        """Go on with these."""
+        self.window.clear()
+        self._counts.clear()
+        for seen in window:
+            self.take(seen)
+        self.all, self.peaks, self.alarms = sieges, peaks, alarms
+        self._version += 1
+
+    # -- the window --------------------------------------------------------------------------------------------------
+
+    def take(self, seen: Seen) -> None:
+        """A request that has been judged."""
+        self.window.append(seen)
+        if not seen.visitor:
+            counts = self._counts
+            for feature in seen.record.triggers:
+                counts[feature] = counts.get(feature, 0.0) + seen.units
+
+    def expire(self, until_ts: float, at_most: int) -> None:
+        """Forget what came before, and what is too much."""
+        window = self.window
+        while window and (window[0].now_ts < until_ts or len(window) > at_most):
+            self._drop(window.popleft())
+
+    def _drop(self, seen: Seen) -> None:
+        if seen.visitor:
+            return
+        counts = self._counts
+        for feature in seen.record.triggers:
+            left = counts[feature] - seen.units
+            if left > 1e-6:
+                counts[feature] = left
+            else:
+                del counts[feature]
+
+    # -- each request, while there are sieges ------------------------------------------------------------------------
+
+    def strike(self, record: Record, subject: str, now_ts: float) -> Strike | None:
+        """Count a stranger's request against the sieges that it belongs to."""
+        if record.version != self._version:
+            record.sieges = [one for one in self.all if one.left_ts is None and one.wanted <= record.features]
+            record.version = self._version
+        agent = record.request.asked[4]
+        for siege in record.sieges:
+            if isinstance(siege, Siege) and subject not in siege.spared and siege.count(subject, now_ts, agent):
+                return Strike(RULE, siege.times, WINDOW_S if siege.times == 1 else STRICTER_AFTER_S, siege.note)
+        return None
+
+    def tick(self, now_ts: float, ripening: Iterable[Seen], row: Row) -> None:
+        """From time to time: does each siege last, is there another. `row` is the line at which this is asked."""
+        self._row = row
+        if self.all:
+            self._weigh(now_ts, ripening)
+            self.spare_ts = now_ts
+            self.renew(now_ts)
+        self._search(now_ts)
+
+    # -- a siege begins ----------------------------------------------------------------------------------------------
+
+    def _search(self, now_ts: float) -> None:
+        """Look whether anything is far above its normal, and for what carries the excess."""
+        halved = 0.5 if now_ts < self.suffering_until_ts else 1.0
+        factor, least = max(1.5, self.settings.factor * halved), self.settings.least * halved
+        limit, peaks, excess = self.normal.limit, self.peaks, False
+        for feature, number in self._counts.items():
+            if number >= PEAK_LEAST and number > peaks.get(feature, 0.0):
+                peaks[feature] = number
+            if number >= least and not excess:
+                excess = number >= limit(feature, now_ts, factor, least)
+        if not excess or now_ts < self.pause_ts or not self.normal.learnt:
+            return
+        self.pause_ts = now_ts + PAUSE_S
+        cells, before_s = self._cells(now_ts)
+        met = {siege.found for siege in self.all}
+        narrow = _narrowing(cells)
+        found = [
+            (one, description, measure)
+            for one in contrasts(cells, WINDOW_S, before_s, SEARCHED)
+            if one.features and one.features not in met and one.share >= LEAST_SHARE and one.now >= LEAST_REQUESTS
+            if one.now_cost >= self.normal.limit_of(one.features, now_ts, factor, least)
+            if (measure := self._measure(description := narrow(one.features), one.purity)) is not None
+        ]
+        fitting = [one for one in found if one[2].times and not self._is_met(one[1], one[2])]
+        fitting.sort(key=lambda one: (one[2].strictness, POST not in one[1], signature_of(one[1]) is None))
+        if fitting and len(self.all) < SIEGES_MAX:
+            if now_ts >= self.whole_since_ts + ATTEND_S:
+                self._enter(*fitting[0], now_ts)
+                return
+            self.attentive_until_ts = now_ts + WINDOW_S  # first see who is a visitor of those left out so far
+            self.pause_ts = now_ts
+        elif found and not found[0][2].times:
+            self._alarm(*found[0], now_ts, self.normal.limit_of(found[0][0].features, now_ts, factor, least))
+
+    def _cells(self, now_ts: float) -> tuple[list[Cell], float]:
+        """What strangers asked for within the last minute that no strict siege is about, beside what is normal."""
+        strict = [one.wanted for one in self.all if one.times == 1 and one.left_ts is None]
+        before, before_s = self.normal.before()
+        factor = self.normal.hour_factor(now_ts)
+        cells = {cell.features: structs.replace(cell, before_cost=cell.before_cost * factor) for cell in before}
+        now: dict[int, tuple[Record, list[float]]] = {}
+        for seen in self.window:
+            if not seen.visitor:
+                now.setdefault(id(seen.record), (seen.record, []))[1].append(seen.units)
+        for record, units in now.values():
+            if not any(wanted <= record.features for wanted in strict):
+                cell = cells.get(record.in_order) or Cell(0.0, 0.0, 0, 0, record.in_order)
+                number, cost = cell.now + len(units), cell.now_cost + math.fsum(units)
+                cells[record.in_order] = structs.replace(cell, now=number, now_cost=cost)
+        return list(cells.values()), before_s
+
+    def _measure(self, description: Description, purity: float) -> Measure | None:
+        """The measure against a class; None where so few sent it that the rules that count by address are for them."""
+        present = self._present(frozenset(description))
+        if len(present.strangers) + len(present.visitors) < LEAST_SENDERS:
+            return None
+        asked = frozenset(one for one in description if one[0] in ASKED)
+        if asked and len(asked) < len(description):
+            present.visiting = max(present.visiting, self._present(asked).visiting)
+        posted = {one.signature.path for one in self.all if one.left_ts is None and POST in one.wanted}
+        is_form = POST not in description and dict(description).get("path") in posted
+        return measure_of(description, self.normal, present, self.settings, purity, is_form=is_form)
+
+    def _present(self, wanted: frozenset[Feature]) -> Present:
+        visitors: dict[str, list[str]] = {}
+        strangers: dict[str, list[str]] = {}
+        everybody: set[str] = set()
+        senders: set[str] = set()
+        holds: dict[int, bool] = {}
+        for seen in self.window:
+            if seen.visitor:
+                everybody.add(seen.subject)
+            known = holds.get(id(seen.record))
+            if known is None:
+                known = holds[id(seen.record)] = wanted <= seen.record.features
+            if known:
+                senders.add(seen.subject)
+                if not seen.visiting:
+                    agent = seen.record.request.asked[4]
+                    (visitors if seen.visitor else strangers).setdefault(seen.subject, []).append(agent)
+        return Present(visitors, strangers, len(everybody), len(senders & everybody) / max(1, len(senders)))
+
+    def _is_met(self, description: Description, measure: Measure) -> bool:
+        """Whether most of such requests are those of a siege that is at least as strict."""
+        wanted = frozenset(description)
+        met = [one.wanted for one in self.all if one.left_ts is None and one.strictness <= measure.strictness]
+        such = [seen.record for seen in self.window if not seen.visitor and wanted <= seen.record.features]
+        return sum(any(each <= record.features for each in met) for record in such) > 0.5 * len(such)
+
+    def _enter(self, contrast: Contrast, description: Description, measure: Measure, now_ts: float) -> None:
+        signature = signature_of(description)
+        note = (
+            f"{contrast.now} requests {text_of(description)} within {WINDOW_S:.0f} s by strangers, "
+            f"{contrast.lift:.0f} times the normal, {contrast.share:.0%} of the excess; {measure.note}"
+        )
+        finding = self._finding(description, signature, contrast.now, note, now_ts)
+        settings = self.settings
+        siege = Siege(
+            description,
+            contrast.features,
+            frozenset(description),
+            signature or Signature(),
+            measure.times,
+            measure.agents,
+            finding,
+            note,
+            normal=self.normal.rate_of(description, now_ts, WINDOW_S),
+            limit=self.normal.limit_of(description, now_ts, settings.factor, settings.least),
+            turned_away=signature is not None and measure.times == 1,
+            began_ts=now_ts,
+            hot_ts=now_ts,
+            counted={},
+            spared={},
+        )
+        for who in known_before(self.normal, description, now_ts):
+            siege.spare(who, now_ts)
+        for who, visits in self.visitors.lately():
+            if siege.concerns(visits):
+                siege.spare(who, now_ts)
+        self.all.append(siege)
+        self._version += 1
+        self.hear(Change("enter", now_ts, siege.signature, note, finding))
+        self._deny(siege, now_ts)
+
+    def _finding(
+        self, description: Description, signature: Signature | None, count: int, note: str, now_ts: float
+    ) -> Finding:
+        """The finding of an excess, with the latest lines that belong to it; the last is where it was noticed."""
+        wanted = frozenset(description)
+        rows = [row for record, row in self.latest if wanted <= record.features][-EVIDENCE:]
+        found = finding_of(RULE, "", now_ts, count, WINDOW_S, evidence_of(rows or [self._row]))
+        return structs.replace(found, note=note, signature=signature)
+
+    def _alarm(
+        self, contrast: Contrast, description: Description, measure: Measure, now_ts: float, limit: float
+    ) -> None:
+        """Say that something is far above its normal, and why nothing is done about it."""
+        far = contrast.now_cost >= ALARM_FACTOR * limit and contrast.share >= ALARM_SHARE
+        if not far or now_ts < self.alarms.get(description, -math.inf):
+            return
+        self.alarms = {one: ts for one, ts in self.alarms.items() if ts > now_ts}
+        self.alarms[description] = now_ts + ALARM_EVERY_S
+        signature = signature_of(description)
+        note = (
+            f"{contrast.now} requests {text_of(description)} within {WINDOW_S:.0f} s, "
+            f"{contrast.lift:.0f} times the normal; nothing is done, because {measure.note}"
+        )
+        finding = self._finding(description, signature, contrast.now, note, now_ts)
+        self.hear(Change("alarm", now_ts, signature or Signature(), note, finding))
+
+    # -- a siege lasts -----------------------------------------------------------------------------------------------
+
+    def _weigh(self, now_ts: float, ripening: Iterable[Seen]) -> None:
+        """Whether each siege is still one; whether one that was left has come back."""
+        lately = [seen for queue in (self.window, ripening) for seen in queue if seen.now_ts > now_ts - WINDOW_S]
+        strangers = [seen for seen in lately if not seen.visitor]
+        for siege in self.all:
+            wanted, spared = siege.wanted, siege.spared
+            such = (seen.units for seen in strangers if wanted <= seen.record.features and seen.subject not in spared)
+            siege.arrivals = math.fsum(such)
+            if siege.left_ts is not None:
+                if siege.arrivals > max(siege.limit / 2, 3 * siege.normal):
+                    self._come_back(siege, now_ts)
+            elif siege.arrivals > max(siege.limit / 3, 2 * siege.normal):
+                siege.hot_ts = now_ts
+            elif now_ts >= siege.hot_ts + self.settings.calm_s:
+                self._leave(siege, now_ts)
+        kept = [one for one in self.all if one.left_ts is None or now_ts < one.left_ts + self.settings.memory_s]
+        if len(kept) < len(self.all):
+            self.all = kept
+            self._version += 1
+
+    def _leave(self, siege: Siege, now_ts: float) -> None:
+        siege.left_ts = now_ts
+        siege.counted.clear()
+        self._version += 1
+        lifts, siege.denied = siege.denied or None, ""
+        note = f"no more than normal for {self.settings.calm_s:.0f} s"
+        self.hear(Change("leave", now_ts, siege.signature, note, siege.finding, lifts=lifts))
+
+    def _come_back(self, siege: Siege, now_ts: float) -> None:
+        siege.left_ts, siege.hot_ts = None, now_ts
+        self._version += 1
+        for who, visits in self.visitors.lately():
+            if siege.concerns(visits):
+                siege.spare(who, now_ts)
+        self.hear(Change("return", now_ts, siege.signature, f"it is back: {siege.note}", siege.finding))
+        self._deny(siege, now_ts)
+
+    def renew(self, now_ts: float) -> None:
+        """Spare who has become a visitor since, and renew leases: once a second of event time."""
+        if now_ts < self.spare_ts:
+            return
+        self.spare_ts = now_ts + 1.0
+        fresh, self.fresh = self.fresh, {}
+        for siege in self.all:
+            if siege.left_ts is not None:
+                continue
+            for who in fresh:
+                visits = self.visitors.of(who)
+                if visits is not None and who not in siege.spared and siege.concerns(visits):
+                    siege.spare(who, now_ts)
+                    siege.unsaid = True
+            if siege.is_due(now_ts):
+                self._deny(siege, now_ts)
+
+    def _deny(self, siege: Siege, now_ts: float) -> None:
+        """Have the class turned away from now on, in place of what was said before."""
+        if not siege.turned_away:
+            return
+        siege.number += 1
+        siege.unsaid = False
+        before, siege.denied = siege.denied or None, f"deny~{siege.finding.id}~{siege.number}"
+        siege.denied_until_ts = now_ts + LEASE_S
+        spare = tuple(sorted(siege.spared))
+        self.hear(
+            Change(
+                "deny",
+                now_ts,
+                siege.signature,
+                siege.note,
+                siege.finding,
+                id=siege.denied,
+                lifts=before,
+                end_ts=siege.denied_until_ts,
+                spare=spare,
+            )
+        )
+
+
+def _narrowing(cells: list[Cell]) -> Callable[[Description], Description]:
+    """What makes a description as narrow as what it is of allows, where that hits fewer others."""
+    now = [cell for cell in cells if cell.now]
+    usual = Counter(feature for cell in cells if cell.before for feature in cell.features if feature[0] in RISKY)
+
+    def useful(one: Feature) -> bool:
+        return one[0] in SAFE or (one[0] in RISKY and usual[one] <= 2)
+
+    def narrow(description: Description) -> Description:
+        wanted = set(description)
+        return narrowed(description, [cell for cell in now if wanted <= set(cell.features)], useful)
+
+    return narrow

@@ -1,0 +1,84 @@
+"""The gate: which measure a class of requests allows, given who else sends such requests."""
+
+from __future__ import annotations
+
+import pytest
+
+from tocsin.decide.gate import Present, measure_of
+from tocsin.decide.siege import SiegeSettings, signature_of, text_of
+from tocsin.detect.contrast import Description
+from tocsin.detect.normal import Asked, Normal, Request
+from tocsin.model import Signature
+
+T0 = 1_793_000_000.0
+XMLRPC: Description = (("method", "POST"), ("path", "/xmlrpc.php"))
+SHOP: Description = (("method", "GET"), ("path", "/shop/"))
+STRANGERS = {f"198.51.100.{n}": ("agent/1", "agent/2", "agent/3") for n in range(20)}
+
+
+def asked(method: str, path: str, agent: str = "browser") -> Asked:
+    return method, path, "", "", agent, "HTTP/1.1", "no referer"
+
+
+def normal(first: list[tuple[Asked, ...]]) -> Normal:
+    known = Normal()
+    kind = ("", "GET", "/", "browser", "", "")
+    known.learn([Request(asked("GET", "/"), kind, 9.0, 900.0, 0.0, 9.0, {})], first, {}, T0, T0 + 300)
+    return known
+
+
+@pytest.mark.parametrize(
+    ("first", "description", "present", "times", "agents"),
+    [
+        # nobody but strangers ever does it: the first is enough
+        ([(asked("GET", "/shop/"),)] * 100, XMLRPC, Present({}, STRANGERS, 50, 0.0), 1, False),
+        # every visitor begins so: the second by another agent
+        ([(asked("GET", "/shop/"),)] * 100, SHOP, Present({}, STRANGERS, 50, 0.1), 2, True),
+        # visitors with changing agents: so many that none of them made
+        (
+            [(asked("GET", "/shop/"), asked("GET", "/shop/", "b"))] * 100,
+            SHOP,
+            Present({}, STRANGERS, 50, 0.1),
+            3,
+            False,
+        ),
+        # one in a hundred did it once: too many for the first
+        ([(asked("POST", "/xmlrpc.php"),)] + [()] * 99, XMLRPC, Present({}, STRANGERS, 50, 0.0), 2, True),
+        # two of those who did it a moment ago turned out to be visitors
+        ([()] * 100, XMLRPC, Present({"a": ("x",), "b": ("x",)}, STRANGERS, 50, 0.1), 2, True),
+        # one may have been sent to keep the gate shut
+        ([()] * 100, XMLRPC, Present({"a": ("x",)}, STRANGERS, 50, 0.04), 1, False),
+        # most of those who do it are visitors: it is they who are more than usual
+        ([()] * 100, XMLRPC, Present({}, STRANGERS, 500, 0.8), 0, False),
+        # strangers who come once, as visitors do, cannot be told from them
+        ([(asked("GET", "/shop/"),)] * 9, SHOP, Present({}, {"a": ("x",), "b": ("x",), "c": ("x",)}, 5, 0.0), 0, False),
+    ],
+)
+def test_the_strictest_measure_that_hits_no_visitor(
+    first: list[tuple[Asked, ...]], description: Description, present: Present, times: int, agents: bool
+) -> None:
+    measure = measure_of(description, normal(first), present, SiegeSettings(), purity=0.95)
+    assert (measure.times, measure.agents) == (times, agents), measure.note
+    assert measure.note
+
+
+def test_a_class_that_is_half_normal_is_not_met_at_the_first_request() -> None:
+    measure = measure_of(XMLRPC, normal([()] * 100), Present({}, STRANGERS, 50, 0.0), SiegeSettings(), purity=0.5)
+    assert measure.times > 1
+
+
+@pytest.mark.parametrize(
+    ("description", "signature", "text"),
+    [
+        (XMLRPC, Signature("POST", "/xmlrpc.php"), "POST /xmlrpc.php"),
+        ((("method", "GET"), ("query", "s=")), Signature("GET", query="s="), 'GET, query with "s="'),
+        ((("method", "GET"),), None, "GET"),
+        ((*SHOP, ("contact", "no referer")), None, "GET /shop/, no referer"),
+        ((("protocol", "HTTP/1.0"),), None, "HTTP/1.0"),
+    ],
+)
+def test_only_what_a_signature_can_say_is_turned_away(
+    description: Description, signature: Signature | None, text: str
+) -> None:
+    assert signature_of(description) == signature
+    assert text_of(description) == text
