@@ -6,7 +6,8 @@ from collections.abc import Sequence
 
 from mutation import ANCHOR
 
-from tocsin.explain.evidence.intake import Loader, Log
+from tocsin.explain.evidence.blocks import Log
+from tocsin.explain.evidence.intake import Loader
 from tocsin.formats import Format
 from tocsin.model import Batch, HttpRequest, Unparsed
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 
@@ -14,7 +15,11 @@ sys.path.append(str(Path(__file__).parents[1] / "fuzz"))  # the samples, which t
 from mutation import ANCHOR, SAMPLES, SPECS
 from read_twice import assert_alike
 
-from tocsin.explain.evidence.intake import Loader, Log
+from tocsin.explain.evidence.blocks import Block, Log
+from tocsin.explain.evidence.intake import Loader
+from tocsin.explain.evidence.shapes import shape_of
+from tocsin.explain.evidence.splitting import Splitter
+from tocsin.explain.evidence.table import Table
 from tocsin.formats import by_name, combined, vhost_combined
 from tocsin.model import Batch
 
@@ -92,6 +97,28 @@ def test_a_lone_odd_line_reads_alike(odd: bytes) -> None:
 @given(st.lists(st.sampled_from((GOOD, *ODD)), min_size=1, max_size=30), st.integers(1, 40))
 def test_neither_order_nor_batches_matter(lines: list[bytes], batch_lines: int) -> None:
     assert_alike(combined(), lines, batch_lines)
+
+
+@pytest.mark.parametrize("spec", ["common", "combined", "vhost_combined", "main", "combined and more"])
+def test_only_odd_lines_are_left_to_the_format(spec: str) -> None:
+    """To leave all of them to it would be right, too, but ten times as slow."""
+    shape = shape_of(spec)
+    assert shape is not None
+    good = (
+        b"www.example.org:443 " * shape.vhost
+        + GOOD.rpartition(b' "https')[0]
+        + b' "https://www.example.org/x"' * (shape.quoted > 0)
+        + b' "Mozilla/5.0"' * (shape.quoted - 1)
+        + b" 1234" * shape.more
+    )
+    lines = [good, good.replace(b"/a", b"/\\x22"), good.replace(b"192.0.2.7", b"2001:db8::7"), b"", good[1:] + b"\r"]
+    splitter = Splitter(Table(), [Log("log", by_name(spec))], ANCHOR)
+    for first in (0, 1000):  # when nothing is known, and when all is
+        block = Block(by_name(spec), shape, 0, os.memfd_create("lines"), [])
+        block.write(0, Batch("log", b"\n".join((*lines, b"")), 0, 1), lines)
+        assert list(splitter.take(block, first)) == [1, 3, 4]
+        assert block.read(block.parts[0]) == lines
+        os.close(block.fd)
 
 
 def test_lines_of_many_logs_in_one_block_stay_apart() -> None:

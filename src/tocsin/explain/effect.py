@@ -49,7 +49,7 @@ def _replayed(remedy: Remedy, paths: Sequence[Path], now_ts: float | None, zone:
             banned.setdefault(decision.subject, decision.start_ts)
 
     rules = [compile_rule(rule) for rule in read_rules(remedy.apply, remedy.rule, {})]
-    summary = Replay(paths, rules, zone, now_ts, decided).run()
+    summary = Replay(paths, rules, zone, now_ts, decided, contrast=False).run()
     if not banned:
         text = say("{remedy}; replayed over these logs it would have banned nobody", remedy=remedy.text)
         return structs.replace(remedy, text=text)

@@ -72,10 +72,18 @@ Key = tuple[str | None, str, str, str | None, str | None]
 """A group without its address: method, path, query, vhost, agent."""
 
 
+class _Features(dict[Key, tuple[Feature, ...]]):
+    """What a description may use of each kind of request, found out once: most are in several slices."""
+
+    def __missing__(self, key: Key) -> tuple[Feature, ...]:
+        found = self[key] = features_of(*key)
+        return found
+
+
 class _Slice:
     """The requests of a span and, of each value in them, how many and at what estimated cost."""
 
-    def __init__(self, accesses: Accesses, start: float, end: float) -> None:
+    def __init__(self, accesses: Accesses, features: _Features, start: float, end: float) -> None:
         self.start = max(start, accesses.start or start)
         self.end = end
         groups = accesses.groups(self.start, end) if end > self.start else []
@@ -83,11 +91,11 @@ class _Slice:
         self.broken = sum(group.requests for group in groups) - sum(group.requests for group in self.groups)
         addresses = {group.source_ip for group in self.groups}
         self.visit = sum(group.requests for group in self.groups) / len(addresses) if addresses else 0.0
-        self.counts: Counter[Feature] = Counter()
+        self.counts: defaultdict[Feature, int] = defaultdict(int)
         self.costs: defaultdict[Feature, float] = defaultdict(float)
         for key, number in keyed(self.groups).items():
             cost = number * PRIORS_S[kind_of(*key[:3])]
-            for feature in (*features_of(*key), _ALL):
+            for feature in (*features[key], _ALL):
                 self.counts[feature] += number
                 self.costs[feature] += cost
 
@@ -108,17 +116,18 @@ def load_of(accesses: Accesses, trouble: Trouble, others: Sequence[Trouble] = ()
     edges = [end, *(first - lead for lead in (*LEADS_S, BEFORE_S))]
     floor = max((one.end + _SETTLED_S for one in others if one.end < first), default=accesses.start)
     spans = [(max(early, floor), late) for late, early in pairwise(edges)]
-    slices = [_Slice(accesses, early, late) for early, late in spans if late > max(floor, accesses.start)]
+    features = _Features()
+    slices = [_Slice(accesses, features, early, late) for early, late in spans if late > max(floor, accesses.start)]
     if not slices:
         return None
-    elsewhere = [_Slice(accesses, *span) for span in _same_hour(accesses, first, (trouble, *others))]
+    elsewhere = [_Slice(accesses, features, *span) for span in _same_hour(accesses, first, (trouble, *others))]
     cut, rise = _rise(slices, elsewhere)
     now = [group for one in slices[:cut] for group in one.groups]
     rest = slices[cut:] + elsewhere
     before = [group for one in rest for group in one.groups]
     before_s = sum(one.seconds for one in rest)
     unit = _units(before, now, measured=accesses.has_durations)
-    cells = _cells(now, before, unit)
+    cells = _cells(now, before, unit, features)
     pages = [unit(key) for key in keyed(before or now) if kind_of(*key[:3]) == "page"]
     unit_s = sorted(pages)[len(pages) // 2] if pages else PRIORS_S["page"]
     start = slices[cut - 1].start
@@ -155,7 +164,7 @@ def _rise(slices: list[_Slice], elsewhere: list[_Slice]) -> tuple[int, float]:
         least = 0.05 * costs[_ALL]
         for feature, cost in costs.items():
             if cost >= least:
-                n, b = (sum(one.counts[feature] for one in part) for part in (now, before))
+                n, b = (sum(one.counts.get(feature, 0) for one in part) for part in (now, before))
                 # who comes as usual comes in visits: their requests are not independent of each other
                 score = likelihood(n, now_s, b, before_s) / (visit if b >= _KNOWN else 1.0) * cost / costs[_ALL]
                 if score > best:
@@ -183,13 +192,13 @@ def key_of(group: Group) -> Key:
     return group.method, group.path, group.query, group.vhost, group.user_agent
 
 
-def _cells(now: list[Group], before: list[Group], unit: Callable[[Key], float]) -> dict[Key, Cell]:
+def _cells(now: list[Group], before: list[Group], unit: Callable[[Key], float], features: _Features) -> dict[Key, Cell]:
     counts_now, counts_before = keyed(now), keyed(before)
     cells = {}
     for key in counts_now | counts_before:
         cost = unit(key)
         now_n, before_n = counts_now[key], counts_before[key]
-        cells[key] = Cell(now_n * cost, before_n * cost, now_n, before_n, features_of(*key))
+        cells[key] = Cell(now_n * cost, before_n * cost, now_n, before_n, features[key])
     return cells
 
 
@@ -253,6 +262,6 @@ def kind_of(method: str | None, path: str, query: str) -> str:
         return "xmlrpc"
     if method == "POST":
         return "post"
-    if ASSET.search(path[-12:].lower()):
+    if "." in path[-6:] and ASSET.search(path[-6:].lower()):
         return "asset"
     return "query" if query else "page"

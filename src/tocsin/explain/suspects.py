@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 
 from msgspec import Struct
 
-from tocsin.detect.contrast import Contrast, Description, Feature, contrasts, holds, narrowed
+from tocsin.detect.contrast import Cell, Contrast, Description, Feature, contrasts, holds, narrowed
 from tocsin.explain.load import Key, Load, key_of
 from tocsin.explain.model import Group, Profile
 from tocsin.model import Signature
@@ -57,17 +57,15 @@ def carried(load: Load, profiles: Mapping[str, Profile], limit: int = 4) -> list
     taken: list[set[Key]] = []
     ranked = contrasts(cells, load.now_s, load.before_s, limit=40)
     wanted = {feature for contrast in ranked for feature in contrast.features}
-    holders: defaultdict[Feature, set[Key]] = defaultdict(set)  # each cell is looked at once, not once a description
+    holders: defaultdict[Feature, dict[Key, Cell]] = defaultdict(dict)  # each is looked at once, not once a description
     for key, cell in load.cells.items():
         for feature in wanted.intersection(cell.features):
-            holders[feature].add(key)
+            holders[feature][key] = cell
     useful = _Useful(load)
     for contrast in ranked:
-        within = (
-            set.intersection(*(holders[one] for one in contrast.features)) if contrast.features else set(load.cells)
-        )
         useful.described = bool(contrast.features)
-        described = {key: load.cells[key] for key in sorted(within, key=repr)}
+        first, *rest = sorted((holders[one] for one in contrast.features), key=len) or [load.cells]
+        described = {key: cell for key, cell in first.items() if all(key in other for other in rest)}
         description = narrowed(contrast.features, described.values(), useful)
         keys = {key for key, cell in described.items() if cell.now and holds(description, cell)}
         if keys and not any(len(keys & other) > _SAME * min(len(keys), len(other)) for other in taken):

@@ -9,10 +9,11 @@ from __future__ import annotations
 
 from typing import Any
 
+from tocsin.explain.evidence.blocks import Log
 from tocsin.explain.evidence.durations import Numbers, Unit, unit_of
 from tocsin.explain.evidence.files import Access, File
 from tocsin.explain.evidence.gaps import Minute
-from tocsin.explain.evidence.intake import Loader, Log
+from tocsin.explain.evidence.intake import Loader
 from tocsin.explain.evidence.quoting import Lines
 from tocsin.explain.model import Coverage, Group, Profile, Quote, Rate, Said, Step, say
 from tocsin.formats import Anchor
@@ -73,13 +74,16 @@ class AccessLogs:
         """Some lines of a log."""
         self._loader.add(number, batch)
 
+    def close(self) -> None:
+        """All lines are in. The last of them are taken into the table while others do something else."""
+        self._loader.close()
+
     def is_cut(self, number: int, line: bytes) -> bool:
-        """Whether a log's last line is not whole."""
-        self._loader.wait()
+        """Whether a log's last line is not whole. After `finish`."""
         return isinstance(self._loader.logs[number].format.parse(line, self._anchor), Unparsed)
 
     def finish(self) -> None:
-        """All lines are in: durations become seconds, times the requests' starts."""
+        """The table is complete: durations become seconds, times the requests' starts."""
         self._loader.finish()
         groups: dict[object, list[int]] = {}
         for number, log in enumerate(self._loader.logs):
@@ -117,7 +121,7 @@ class AccessLogs:
 
     def days(self) -> list[tuple[float, int]]:
         """The days that lines named with their zone: when each began, and its offset to UTC in seconds."""
-        return self._run("select base, shift from days where base is not null order by base")
+        return self._run("select base, shift from work.days where base is not null order by base")
 
     def offset_of(self, heard: list[tuple[str, float]]) -> int | None:
         """How far ahead of these requests a log's clock is, whose lines named their clients: in whole quarters of an
@@ -176,15 +180,8 @@ class AccessLogs:
 
     def groups(self, start: float, end: float, limit: int = 200_000) -> list[Group]:
         """See `Accesses`."""
-        for number, keys in enumerate(_KEYS):
-            about = self._run(
-                f"select approx_count_distinct(hash({', '.join(keys)})) from {_PAGED} where ts >= $1 and ts < $2",
-                start,
-                end,
-            )[0][0]
-            if about <= (MOST_GROUPS if number else 0.95 * limit):  # an estimate, by a few hundredths
-                break
-        address, vhost, request, status, agent, referer = keys
+        number = self._fineness(start, end, limit)
+        address, vhost, request, status, agent, referer = _KEYS[number]
         rows = self._run(
             f"""select a.text as ip, v.text as host, r.method, r.path, {"''" if number else "r.query"} as query,
                 r.protocol, g.status, u.text as agent, coalesce(f.text, '') as page, g.* exclude (key, status)
@@ -192,7 +189,8 @@ class AccessLogs:
                 select struct_pack(address := {address}, vhost := {vhost}, request := {request}, agent := {agent},
                     referer := {referer}) as key, {status} as status, count(*) as requests,
                     sum(coalesce(body_bytes, 0)), sum(took), min(ts), max(ts)
-                from {_PAGED} where ts >= $1 and ts < $2 group by 1, 2 order by requests desc, 1, 2 limit {limit:d}
+                from {_PAGED if number else "hits"} where ts >= $1 and ts < $2
+                group by 1, 2 order by requests desc, 1, 2 limit {limit:d}
             ) g left join addresses a on a.id = key.address left join vhosts v on v.id = key.vhost
                 left join requests r on r.id = key.request left join agents u on u.id = key.agent
                 left join referers f on f.id = key.referer
@@ -201,6 +199,21 @@ class AccessLogs:
             end,
         )
         return [Group(*row) for row in rows]
+
+    def _fineness(self, start: float, end: float, limit: int) -> int:
+        """By which keys the requests of a span are grouped: the finest that make few enough groups."""
+        enough = 0.95 * limit  # an estimate is off by a few hundredths
+        if self._run("select count(*) from hits where ts >= $1 and ts < $2", start, end)[0][0] <= enough:
+            return 0
+        for number, keys in enumerate(_KEYS):
+            about = self._run(
+                f"select approx_count_distinct(hash({', '.join(keys)})) from {_PAGED} where ts >= $1 and ts < $2",
+                start,
+                end,
+            )[0][0]
+            if about <= (MOST_GROUPS if number else enough):
+                break
+        return number
 
     def steps(self, step_s: float, start: float, end: float) -> list[Step]:
         """See `Accesses`."""

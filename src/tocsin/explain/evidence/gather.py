@@ -57,6 +57,8 @@ def gather(
     try:
         job.sort(found.files)
         job.read_accesses()
+        job.hear_dated()  # meanwhile DuckDB takes in the last requests
+        job.place_accesses()
         job.hear_all()
         job.compare_clocks()
         repaired = repair([hearing.heard.voice for _, hearing in job.heard], job.server, found.ties)
@@ -78,7 +80,9 @@ class _Gathering:
         self._now_ts = now_ts
         self._zone = zone
         self._named_zone = False
-        self._span: tuple[float, float] | None = None
+        self._lasts: list[tuple[File, int, bytes]] = []
+        self._spans: list[tuple[float, float]] = []
+        self._yearless: list[tuple[File, Teller]] = []
         self._accesses: list[tuple[File, Access]] = []
         self._tellers: list[tuple[File, Teller]] = []
         self._unknown: list[File] = []
@@ -121,30 +125,42 @@ class _Gathering:
             for batch in self._batches(file):
                 logs.add(number, batch)
                 last = batch.data
-            if last and logs.is_cut(number, last[last.rfind(b"\n", 0, -1) + 1 : -1]):
-                self._notes[file.name].append(say("Its last line is cut off."))
+            if last:
+                self._lasts.append((file, number, last[last.rfind(b"\n", 0, -1) + 1 : -1]))
+        logs.close()
+
+    def place_accesses(self) -> None:
+        """When the requests were, and in which zone."""
+        logs = self.logs
+        if logs is None:
+            return
         logs.finish()
+        for file, number, last in self._lasts:
+            if logs.is_cut(number, last):
+                self._notes[file.name].append(say("Its last line is cut off."))
         if logs.start is not None and logs.end is not None:
-            self._span = (logs.start, logs.end)
+            self._spans.append((logs.start, logs.end))
         days = logs.days()
         self._named_zone = bool(days)
         self.server = ServerZone(days, self._zone)
 
-    def hear_all(self) -> None:
-        """All other logs; those that name no year last."""
-        yearless: list[tuple[File, Teller]] = []
-        spans = [self._span] if self._span else []
+    def hear_dated(self) -> None:
+        """All other logs that name their year, which need nobody's help for it."""
         for file, teller in self._tellers:
             lines = [line.decode("utf-8", "backslashreplace") for line in head_of(file)[:50]]
             if teller.kind != "snapshot" and not names_year(teller, lines, Anchor(self._asked_ts, UTC)):
-                yearless.append((file, teller))
+                self._yearless.append((file, teller))
                 continue
             hearing = self._hear(file, teller, self._anchor_ts(file))
             minutes = minutes_of(hearing.heard)
             if minutes and hearing.teller.clock != "uptime" and hearing.teller.kind != "snapshot":
-                spans.append((minutes[0].first, minutes[-1].last))
+                self._spans.append((minutes[0].first, minutes[-1].last))
+
+    def hear_all(self) -> None:
+        """The rest, from the years that the others name."""
+        spans = self._spans
         span = (min(start for start, _ in spans), max(end for _, end in spans)) if spans else None
-        for file, teller in yearless:
+        for file, teller in self._yearless:
             now_ts = anchor_ts(self._anchor_ts(file), span)
             self._hear(file, teller, now_ts)
             from_others = say("Its lines name no year; it was taken from the other logs.")

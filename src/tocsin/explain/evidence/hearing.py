@@ -17,6 +17,7 @@ from tocsin.model import AppError, AuthAttempt, Banned, ClockTie, Sample
 _MOST = (10_000, 7_000, 3_000)
 """Facts of each weight (see `_weight`) that are kept; from half of them on, what is of a kind is told once a minute."""
 
+_KERNEL = " kernel: ["
 _MOST_MINUTES = 1_000_000
 _YEARS_S = 3 * 365.25 * 86400
 
@@ -45,6 +46,7 @@ class Hearing:
         lines = text.replace("\r\n", "\n").split("\n")
         lines.pop()
         teller, anchor, tell, late = self.teller, self._anchor, self.teller.tell, self.heard.voice.lateness
+        kernel = _KERNEL in text
         known_ts: float | None = None
         for number, line in enumerate(lines, first):
             told = tell(line, number, anchor)
@@ -54,7 +56,7 @@ class Hearing:
             if ts is not None and ts != known_ts:
                 known_ts = ts
                 self._speak(ts)
-            if " kernel: [" in line and ts is not None:
+            if kernel and _KERNEL in line and ts is not None:
                 uptime_s = uptime_of(line)
                 if uptime_s is not None:
                     late.add(ts, uptime_s)
@@ -77,7 +79,10 @@ class Hearing:
         number = int(ts // 60)
         span = minutes.get(number)
         if span is not None:
-            minutes[number] = (min(span[0], ts), max(span[1], ts))
+            if ts > span[1]:  # most often; builtins cost as much as all the rest
+                minutes[number] = (span[0], ts)
+            elif ts < span[0]:
+                minutes[number] = (ts, span[1])
         elif len(minutes) < _MOST_MINUTES:
             minutes[number] = (ts, ts)
 

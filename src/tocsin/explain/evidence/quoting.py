@@ -6,7 +6,8 @@ from bisect import bisect_right
 from collections.abc import Sequence
 from pathlib import Path
 
-from tocsin.explain.evidence.intake import Log, Segment
+from tocsin.explain.evidence.blocks import Log
+from tocsin.explain.evidence.intake import Segment
 from tocsin.formats.told import TEXT_CHARACTERS
 from tocsin.sources.archive import packing_of
 from tocsin.sources.finished import read_finished

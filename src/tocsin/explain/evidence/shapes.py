@@ -7,6 +7,7 @@ the others are given to the format itself. Then whatever DuckDB reads is what th
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from datetime import UTC
 
 from msgspec import Struct
@@ -18,14 +19,10 @@ from tocsin.model import HttpRequest
 FOREIGN = (b"\r", b"\0", b"\x01")
 """Bytes that DuckDB's reader of lines takes for something else than a character."""
 
-_UTF8_BOM = b"\xef\xbb\xbf"
-_MASKED = b"?\n"
+_HAS_FOREIGN = re.compile(b"[\r\0\x01]").search
 
 NUMBER_SQL = r"^(?:[A-Za-z_]{1,32}[=:])?([0-9]{1,15}(?:\.[0-9]{1,9})?)$"
 _NUMBER = re.compile(rb"(?:[A-Za-z_]{1,32}[=:])?([0-9]{1,15}(?:\.[0-9]{1,9})?)").fullmatch
-
-
-_STAMP = r"[0-9]{2}/[A-Z][a-z]{2}/[0-9]{4}:([01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9] [+-][0-9]{4}"
 
 
 class Shape(Struct, frozen=True):
@@ -37,30 +34,43 @@ class Shape(Struct, frozen=True):
 
     @property
     def parts(self) -> int:
-        """How many pieces the quotes cut a line into."""
+        """How many pieces (`p1`, `p2` ...) the quotes cut a line into."""
         return 3 + 2 * self.quoted
 
     def fits_sql(self) -> str:
-        """Whether a line (`l`, its pieces `p`) may be taken apart by splitting."""
+        """Whether a line's pieces are those of the format, but for what stands in the first, and in the request, the
+        referer and the agent.
+        """
         p = self.parts
-        tests = [f"len(p) = {p}", "not contains(l, '\\')"]
-        tests += [f"p[{number}] = ' '" for number in range(5, p - 1, 2)]
+        tests = [f"p{p} is not null", f"p{p + 1} is null"]
+        tests += [f"p{number} = ' '" for number in range(5, p - 1, 2)]
+        tests += [f"not contains(p{number}, '\\')" for number in range(8, p, 2)]
         if self.more:
-            tests.append(f"starts_with(p[{p}], ' ')")
+            tests += [f"starts_with(p{p}, ' ')", f"not contains(p{p}, '\\')"]
         elif self.quoted:
-            tests.append(f"p[{p}] = ''")
+            tests.append(f"p{p} = ''")
         blank = " " if self.quoted else ""
-        vhost = r"[^ \t]+ " if self.vhost else ""
-        tests.append(f"regexp_full_match(p[3], ' [0-9]{{3}} ([0-9]{{1,18}}|-){blank}')")
-        tests.append(rf"regexp_full_match(p[1], '{vhost}[^ \t]+ - [^ \t]* \[{_STAMP}\] ')")
+        tests.append(f"regexp_full_match(p3, ' [0-9]{{3}} ([0-9]{{1,18}}|-){blank}')")
         return " and ".join(tests)
+
+    def client_sql(self) -> str:
+        """What fits before the time."""
+        vhost = r"[^ \t]+ " if self.vhost else ""
+        return rf"regexp_full_match(raw, '{vhost}[^ \t]+ - [^ \t]* \[')"
 
     def took_sql(self, word: int) -> str:
         """The number in one of the words behind the last quote (1: the first, -1: the last)."""
         if not self.more or not word:
             return "null::double"
-        tail = f"p[{self.parts}][2:]"
+        tail = f"substring(p{self.parts}, 2)"
         return f"try_cast(regexp_extract(split_part({tail}, ' ', {word}), '{NUMBER_SQL}', 1) as double)"
+
+
+is_day, is_zone = (
+    re.compile("[0-9]{2}/[A-Z][a-z]{2}/[0-9]{4}:", re.ASCII).fullmatch,
+    re.compile(r"[+-][0-9]{4}\] ", re.ASCII).fullmatch,
+)
+"""What stands before and behind the time of day."""
 
 
 def took_of(line: bytes, word: int) -> float | None:
@@ -114,58 +124,19 @@ def extended_formats(quotes: int) -> list[Format]:
     ]
 
 
-def masked(data: bytes, *, empty: bool = False) -> bytes:
-    """Whole lines with those replaced that DuckDB's reader would not read as lines of text; as many as before.
-
-    Of the empty ones, which it leaves out, all where asked (looking for them costs as much as all the rest), else the
-    first.
-    """
-    bad = [begin for byte in FOREIGN if byte in data for begin in _begins_of(data, byte)]
-    if empty:
-        bad += _begins_of(data, b"\n\n", 1)
-    if data[:1] == b"\n" or data[:3] == _UTF8_BOM:
-        bad.append(0)
-    if not data.isascii():
-        bad += _not_utf8(data)
-    if not bad:
-        return data
-    pieces: list[bytes] = []
-    at = 0
-    for begin in sorted(set(bad)):
-        pieces += (data[at:begin], _MASKED)
-        at = data.index(b"\n", begin) + 1
-    return b"".join((*pieces, data[at:]))
+def odd_lines(data: bytes, lines: Sequence[bytes]) -> list[int]:
+    """Which of the lines that `data` consists of DuckDB's reader would not read as lines of text."""
+    if not any(byte in data for byte in FOREIGN) and (data.isascii() or _is_utf8(data)):
+        return []
+    return [number for number, line in enumerate(lines) if _HAS_FOREIGN(line) or not _is_utf8(line)]
 
 
-def _begins_of(data: bytes, wanted: bytes, ahead: int = 0) -> list[int]:
-    """Where the lines begin that hold something (or, `ahead`, so many bytes behind its place)."""
-    begins: list[int] = []
-    at = data.find(wanted)
-    while at >= 0:
-        begins.append(at + ahead if ahead else data.rfind(b"\n", 0, at) + 1)
-        at = data.find(wanted, at + 1 if ahead else data.index(b"\n", at))
-    return begins
-
-
-def _not_utf8(data: bytes) -> list[int]:
-    """Where the lines begin that are no UTF-8."""
+def _is_utf8(data: bytes) -> bool:
     try:
         data.decode()
-    except UnicodeDecodeError as error:
-        return _each_not_utf8(data, data.rfind(b"\n", 0, error.start) + 1)
-    return []
-
-
-def _each_not_utf8(data: bytes, at: int) -> list[int]:
-    begins: list[int] = []
-    while at < len(data):
-        end = data.index(b"\n", at)
-        try:
-            data[at:end].decode()
-        except UnicodeDecodeError:
-            begins.append(at)
-        at = end + 1
-    return begins
+    except UnicodeDecodeError:
+        return False
+    return True
 
 
 _VHOSTS = vhost_combined()

@@ -38,12 +38,14 @@ _SETTINGS: dict[str, str | bool | int | float | list[str]] = {
     "memory_limit": f"{MEMORY_MB}MB",
     "threads": str(max(1, min(4, os.cpu_count() or 1))),
     "temp_directory": "",
+    "checkpoint_threshold": "1TB",
     "autoinstall_known_extensions": "false",
     "autoload_known_extensions": "false",
 }
 _ASSET = r"\.(?:css|js|mjs|map|png|jpe?g|gif|webp|avif|svg|ico|bmp|woff2?|ttf|otf|eot|mp[34]|m4[av]|webm|og[gv]|wav)$"
 _SCHEMA = f"""
 attach ':memory:' as logs (compress);
+attach ':memory:' as work (row_group_size 30720);
 use logs;
 create table addresses(id integer, text varchar);
 create table vhosts(id integer, text varchar);
@@ -52,7 +54,15 @@ create table referers(id integer, text varchar);
 create table requests(id integer, method varchar, path varchar, query varchar, protocol varchar, asset boolean);
 create table hits(line ubigint, source usmallint, ts double, took double, status bigint, body_bytes bigint,
     address integer, vhost integer, request integer, agent integer, referer integer);
-create temp table days(day varchar, zone varchar, base double, shift integer);
+create table work.raw_clients(raw varchar, address integer, vhost integer);
+create table work.raw_requests(raw varchar, id integer);
+create table work.raw_agents(raw varchar, id integer);
+create table work.raw_referers(raw varchar, id integer);
+create table work.days(day varchar, zone varchar, base double, shift integer);
+create table work.seconds as
+    with two as (select i, right('0' || i, 2) || ':' as text from range(60) r(i))
+    select h.text || m.text || left(s.text, 2) || ' ' as text, 3600 * h.i + 60 * m.i + s.i as second
+    from two h, two m, two s where h.i < 24;
 create view seen as
     select h.line, h.source, h.ts, h.took, h.status, h.body_bytes, a.text as source_ip, v.text as vhost, r.method,
         r.path, r.query, r.protocol, r.asset, u.text as user_agent, f.text as referer
@@ -63,8 +73,13 @@ create macro host_of(referer) as case when referer not in ('', '-') then
     lower(split_part(split_part(split_part(
         case when contains(referer, '://') then split_part(referer, '://', 2) else referer end,
         '/', 1), '?', 1), '#', 1)) end;
-create macro is_asset(path) as regexp_matches(path, '{_ASSET}', 'i');
+create macro is_asset(path) as regexp_matches(substring(path, -6), '{_ASSET}', 'i');
 """
+"""`logs` holds what questions are put to, `work` what is needed to fill it, in groups of few rows, so that two threads
+share a block of lines evenly. Its raw_KIND remember of texts, as they are written, the numbers of what they mean (0: of
+nothing).
+"""
+
 PARTS = "method, path, query, protocol"
 """The columns that a request line consists of."""
 
@@ -73,9 +88,6 @@ PARTED = f"""split_part(raw, ' ', 1) as method, split_part(split_part(raw, ' ', 
     substr(split_part(raw, ' ', 2), length(path) + 2) as query, split_part(raw, ' ', 3) as protocol,
     regexp_full_match(raw, '{_HOT}') and not contains(path, '//') and not contains(path, '/.') as hot"""
 """Those of a request line (`raw`), and whether they are what the formats would make of it."""
-
-MOST_RAW = 200_000
-"""Requests and referers as they are written whose numbers are remembered: most of a block's were in those before."""
 
 
 class Table:
@@ -86,18 +98,9 @@ class Table:
         self.connection.execute(_SCHEMA)
         self._spill: TemporaryDirectory[str] | None = None
 
-    def freshen(self, table: str, column: str, parts: str) -> None:
-        """Put those texts of the stage's column into `fresh` that raw_TABLE does not know yet, with `parts` of each.
-
-        raw_TABLE keeps the numbers of texts as they are written; whoever calls adds those of `fresh`.
-        """
-        run = self.run
-        run(f"create temp table if not exists raw_{table}(raw varchar, id integer)")
-        if run(f"select count(*) from raw_{table}")[0][0] > MOST_RAW:
-            run(f"create or replace temp table raw_{table}(raw varchar, id integer)")
-        run(f"""create or replace temp table fresh as select raw, {parts} from (
-            select distinct {column} as raw from stage s where fast
-                and not exists (select 1 from raw_{table} r where r.raw is not distinct from s.{column}))""")
+    def forget(self, kind: str) -> None:
+        """Empty the table of a kind's raw texts."""
+        self.run(f"create or replace table work.raw_{kind} as from work.raw_{kind} limit 0")
 
     def learn(self, table: str, texts: str, columns: str = "text") -> None:
         """Give a number to each text that has none yet; those asked for stand in `known_TABLE` then, with theirs.
@@ -108,13 +111,16 @@ class Table:
         same = " and ".join(f"d.{name} is not distinct from t.{name}" for name in columns.split(", "))
         begin = run(f"select count(*) from {table}")[0][0]
         given = " where text is not null" if columns == "text" else ""
-        run(f"create or replace temp table wanted as select distinct {columns} from ({texts}){given}")
-        run(f"""create or replace temp table known_{table} as
-            select id, {columns} from {table} t where exists (select 1 from wanted d where {same})""")
-        run(f"""insert into known_{table} select {begin} + row_number() over (), {columns}
-            from wanted d where not exists (select 1 from known_{table} t where {same})""")
+        run(f"create or replace table work.wanted as select distinct {columns} from ({texts}){given}")
+        run(f"""create or replace table work.known_{table} as
+            select coalesce(t.id, {begin} + row_number() over (partition by t.id is null)) as id, d.*
+            from work.wanted d left join {table} t on {same}""")
         asset = ", is_asset(path)" if table == "requests" else ""
-        run(f"insert into {table} select id, {columns}{asset} from known_{table} where id > {begin}")
+        run(f"insert into {table} select id, {columns}{asset} from work.known_{table} where id > {begin}")
+
+    def held_mb(self) -> float:
+        """How much memory all tables take."""
+        return float(self.run("select sum(memory_usage_bytes) / 1e6 from duckdb_memory()")[0][0])
 
     def run(self, sql: str, values: Sequence[object] = ()) -> list[tuple[Any, ...]]:
         """A statement; where memory does not suffice for it, once more with a disk to help. SourceError where neither
@@ -122,7 +128,7 @@ class Table:
         """
         try:
             return self.connection.execute(sql, list(values)).fetchall()
-        except duckdb.OutOfMemoryException as error:
+        except (duckdb.OutOfMemoryException, duckdb.IOException) as error:
             if self._spill is not None:
                 raise SourceError("access logs", "no-input", _TOO_MUCH) from error
         try:
