@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from guarding import Guard, request_line, scratch
+from guarding import HOSTS_ALONE, Guard, request_line, scratch
 from netns import Namespace, missing, wait_until
 
 from filled import address
@@ -25,7 +25,7 @@ def measure() -> Iterator[Measure]:
     if reason := missing():
         raise Skipped(f"no network namespaces can be made here: {reason}")
     with Namespace() as namespace, scratch() as folder:
-        guard = Guard(namespace, folder)
+        guard = Guard(namespace, folder, HOSTS_ALONE)
         guard.start()
         try:
             guard.write(request_line("198.51.100.1", "GET / HTTP/1.1"))
@@ -39,7 +39,7 @@ def measure() -> Iterator[Measure]:
         ("1,000,000 addresses, each banned at once", _probe_line),
     ):
         with Namespace() as namespace, scratch() as folder:
-            guard = Guard(namespace, folder)
+            guard = Guard(namespace, folder, HOSTS_ALONE)
             guard.start()
             try:
                 yield from _attacked(guard, name, line)

@@ -14,7 +14,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from guarding import Guard, scratch
+from guarding import HOSTS_ALONE, Guard, scratch
 from netns import Namespace, missing, wait_until
 
 from filled import fill_ledger
@@ -32,7 +32,7 @@ def measure() -> Iterator[Measure]:
         raise Skipped(f"no network namespaces can be made here: {reason}")
     with Namespace() as namespace, scratch() as folder:
         fill_ledger(folder / "state", IN_FORCE)
-        guard = Guard(namespace, folder)
+        guard = Guard(namespace, folder, HOSTS_ALONE)
         guard.start(wait=False)
         try:
             guard.wait_ready(60)

@@ -10,7 +10,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from guarding import Guard, kernel_subjects, scratch
+from guarding import HOSTS_ALONE, Guard, kernel_subjects, scratch
 from netns import Namespace, missing
 
 from filled import fill_ledger
@@ -42,7 +42,7 @@ def _of(name: str, times_s: list[float], asked: float | None) -> Measure:
 def _one_round(count: int, starts_s: list[float], flushes_s: list[float]) -> None:
     with Namespace() as namespace, scratch() as folder:
         fill_ledger(folder / "state", count)
-        guard = Guard(namespace, folder)
+        guard = Guard(namespace, folder, HOSTS_ALONE)
         began_s = time.monotonic()
         guard.start(wait=False)
         try:

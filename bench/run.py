@@ -66,13 +66,17 @@ def number(value: float) -> str:
     return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}"
 
 
-def keep(facts: dict[str, str], measures: list[Measure], absent: dict[str, dict[str, str]]) -> None:
-    """Write both files. Benches that did not run this time keep nothing: a result is of one run on one machine."""
+def keep(
+    facts: dict[str, str], measures: list[Measure], absent: dict[str, dict[str, str]], stem: str = "latest"
+) -> None:
+    """Write both files, STEM.md and STEM.json. Benches that did not run this time keep nothing: a result is of one run
+    on one machine.
+    """
     RESULTS.mkdir(exist_ok=True)
     rows = [{**msgspec.to_builtins(each), "ratio": each.ratio, "met": each.met} for each in measures]
     document = {"machine": facts, "measures": rows, **absent}
-    (RESULTS / "latest.json").write_text(json.dumps(document, indent=1) + "\n")
-    lines = ["# Latest benchmark", "", *(f"- {key}: {value}" for key, value in facts.items()), ""]
+    (RESULTS / f"{stem}.json").write_text(json.dumps(document, indent=1) + "\n")
+    lines = [f"# {stem.capitalize()} benchmark", "", *(f"- {key}: {value}" for key, value in facts.items()), ""]
     lines += [
         "| bench | figure | measured | asked | measured/asked | verdict | how |",
         "| --- | --- | --- | --- | --- | --- | --- |",
@@ -84,7 +88,7 @@ def keep(facts: dict[str, str], measures: list[Measure], absent: dict[str, dict[
         cells = (each.bench, each.name, f"{number(each.value)} {each.unit}", asked, ratio, verdict, each.how)
         lines.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
     lines += [f"\n{why}: {name}: {reason}" for why, names in absent.items() for name, reason in names.items()]
-    (RESULTS / "latest.md").write_text("\n".join(lines) + "\n")
+    (RESULTS / f"{stem}.md").write_text("\n".join(lines) + "\n")
 
 
 if __name__ == "__main__":

@@ -62,6 +62,9 @@ def children(pid: int) -> dict[str, int]:
     return found
 
 
+HOSTS_ALONE = "[prefixes]\nenabled = false\n"  # many addresses of one network are banned one by one
+
+
 class Guard:
     """One guard with its folder: log, state, configuration. It can be started, ended and started again."""
 

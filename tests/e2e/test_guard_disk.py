@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 from enforcing import Site
-from guarding import TOCSIN, Guard, request_line, scratch
+from guarding import HOSTS_ALONE, TOCSIN, Guard, request_line, scratch
 from netns import wait_until
 
 pytestmark = pytest.mark.root
@@ -55,7 +55,7 @@ class SmallDisk:
 def disk(site: Site) -> Iterator[SmallDisk]:
     """Guard at work with little room."""
     with scratch() as folder:
-        guard = Guard(site.server, folder)
+        guard = Guard(site.server, folder, HOSTS_ALONE)
         try:
             yield SmallDisk(guard)
         finally:

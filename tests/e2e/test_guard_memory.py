@@ -17,7 +17,7 @@ from pathlib import Path
 
 import pytest
 from enforcing import Site
-from guarding import Guard, request_line, scratch
+from guarding import HOSTS_ALONE, Guard, request_line, scratch
 from netns import wait_until
 
 pytestmark = pytest.mark.root
@@ -138,7 +138,7 @@ class Hogs:
 
 def test_guard_bans_while_its_neighbours_are_killed(site: Site, group: MemoryGroup) -> None:
     with scratch() as folder:
-        guard = Guard(site.server, folder)
+        guard = Guard(site.server, folder, HOSTS_ALONE)
         guard.start(prefix=group.entering())
         try:
             before = guard.pids()

@@ -225,6 +225,10 @@ def run(home: Path, seed: int, *, lines: int, poll: bool) -> None:
         assert all(writer.returncode == 0 for writer in writers)
         wanted = {f"w{number}-{line:08d}" for number in range(WRITERS) for line in range(each)}
         gone: set[str] = set().union(*(rotation.destroyed for rotation in rotations))
+        for number, log in enumerate(logs):  # what was rotated away unseen is found from its successor's first line
+            with log.open("ab") as file:
+                file.write(b"w9-%08d end\n" % number)
+            wanted.add(f"w9-{number:08d}")
         # By name: a reader may have seen lines that were destroyed, so that their number would come too early.
         while not wanted - gone <= seen(store) and time.monotonic() < deadline:
             time.sleep(0.1)
