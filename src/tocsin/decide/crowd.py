@@ -33,7 +33,7 @@ from tocsin.detect.evidence import Row
 from tocsin.detect.normal import CHAPTER_S, FIRST_KEPT, SOURCES_KEPT, Asked, Normal, Request
 from tocsin.model import HttpRequest, Sample
 
-SEEN_A_SECOND = 10.0
+SEEN_A_SECOND = 6.0
 MASK_MAX = 0xFFF
 TICK_S = 5.0
 WINDOW_MAX = 20_000
@@ -41,6 +41,16 @@ RECORDS_MAX = 8192  # requests told apart within a chapter; what comes beyond is
 UNITS = (0.25, 20.0)  # what one request is worth at least and at most
 SUFFERING_5XX = 0.2
 SUFFERING_STALLED = 0.4
+
+
+class Chapter(Struct, array_like=True):
+    """Some minutes that are over and not learnt yet: what began in their last seconds may be an attack."""
+
+    requests: list[Request]
+    visitors: list[tuple[Asked, ...]]
+    peaks: list[tuple[Feature, float]]
+    start_ts: float
+    end_ts: float
 
 
 class Saved(Struct, array_like=True):
@@ -64,6 +74,7 @@ class Saved(Struct, array_like=True):
     sieges: list[Siege]
     alarms: list[tuple[tuple[Feature, ...], float]]
     fresh: list[str]
+    closed: Chapter | None
 
 
 class Crowd:
@@ -81,6 +92,7 @@ class Crowd:
         self._first: dict[str, list[Asked]] = {}
         self._chapter_ts = -math.inf
         self._besieged = False  # within this chapter: then nothing is learnt from it
+        self._closed: Chapter | None = None
         self._tick_ts = -math.inf
         self._rate_ts = -math.inf
         self._rate_seen = 0
@@ -170,7 +182,10 @@ class Crowd:
         self._ripen(now_ts - RIPE_S)
         self.sieges.expire(now_ts - RIPE_S - WINDOW_S, WINDOW_MAX)
         self.sieges.tick(now_ts, self._ripening, row)
-        self._besieged = self._besieged or self.sieges.lasting
+        if self.sieges.lasting or now_ts < self.sieges.attentive_until_ts:
+            self._besieged, self._closed = True, None
+        elif self._closed is not None and now_ts >= self._closed.end_ts + WINDOW_S:
+            self._learn(self._closed)
         if now_ts >= self._chapter_ts + CHAPTER_S:
             self._close_chapter(now_ts)
         self._pace(now_ts)
@@ -196,11 +211,18 @@ class Crowd:
                 request.units += seen.units
             self.sieges.take(seen)
 
+    def _learn(self, chapter: Chapter) -> None:
+        peaks = dict(chapter.peaks)
+        self.normal.learn(chapter.requests, chapter.visitors, peaks, chapter.start_ts, chapter.end_ts)
+        self._closed = None
+
     def _close_chapter(self, now_ts: float) -> None:
+        if self._closed is not None:  # after a silence: it was followed by nothing
+            self._learn(self._closed)
         if not self._besieged:
             requests = [record.request for record in self._known.values()]
             visitors = [tuple(first) for _, first in sorted(self._first.items())]
-            self.normal.learn(requests, visitors, self.sieges.peaks, self._chapter_ts, now_ts)
+            self._closed = Chapter(requests, visitors, list(self.sieges.peaks.items()), self._chapter_ts, now_ts)
         self.sieges.peaks = {}
         self._first.clear()
         self._known.clear()  # who waits or is in the window keeps its record; what it adds to that is of no account
@@ -265,7 +287,7 @@ class Crowd:
             times, self.mask, self._rate_seen, self._besieged, [record.request for record in records], known, seen,
             len(sieges.window), self._first, list(self._failed), self._hosts.counts, list(sieges.peaks.items()),
             [(at[id(record)], row) for record, row in sieges.latest], sieges.all, list(sieges.alarms.items()),
-            list(sieges.fresh),
+            list(sieges.fresh), self._closed,
         )  # fmt: skip
         return zlib.compress(msgspec.msgpack.encode(saved), 1)
 
@@ -289,3 +311,4 @@ class Crowd:
         sieges.load(seen[: saved.ripe], saved.sieges, dict(saved.peaks), dict(saved.alarms))
         sieges.latest = deque(((records[at], row) for at, row in saved.latest), maxlen=LATEST)
         sieges.fresh = dict.fromkeys(saved.fresh)
+        self._closed = saved.closed

@@ -60,7 +60,7 @@ def record_again(request: Request) -> Record:
     if request.asked == OTHERS:
         return Record(request, (), frozenset(), (ALL,))
     found = features(request.asked)
-    return Record(request, found, frozenset(found), tuple(dict.fromkeys(trigger_features(request.asked))))
+    return Record(request, found, frozenset(found), trigger_features(request.asked))
 
 
 def others() -> Record:

@@ -13,7 +13,8 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
+from functools import lru_cache
 from zlib import crc32
 
 import msgspec
@@ -32,6 +33,7 @@ SAMPLES_KEPT = 4096
 VISITORS_KEPT = 4096
 FIRST_KEPT = 6  # requests of a visitor that was not told for one yet
 HOURS = 168
+SPREAD = 2_654_435_761  # Knuth's: spreads positions over the sample
 PEAK_FACTOR = 1.5
 PEAKED = frozenset(("method", "path", "query", "user_agent"))  # of which peaks are known
 SKETCH_BITS = 1024
@@ -152,6 +154,7 @@ class Normal:
         self.visitors.extend(visitors)
         hour = hour_of(start_ts)
         strangers = visiting = cost_s = 0.0
+        features = self.features
         for request in requests:
             strangers += request.strangers
             visiting += request.visitors
@@ -159,7 +162,7 @@ class Normal:
             self._note_class(request, hour, start_ts, end_ts)
             if request.strangers:
                 for feature in trigger_features(request.asked):
-                    self.features[feature] = self.features.get(feature, 0.0) + request.units
+                    features[feature] = features.get(feature, 0.0) + request.units
                 self._sample(request.asked, request.strangers, request.units / request.strangers)
         for feature, number in peaks.items():
             self.peaks[feature] = max(number, self.peaks.get(feature, 0.0))
@@ -200,13 +203,13 @@ class Normal:
             del known.sources[next(iter(known.sources))]
 
     def _sample(self, asked: Asked, number: float, units: float) -> None:
-        """Keep one request in so many, each as likely as any other: which, its own text and position decide."""
+        """Keep one request in so many, each about as likely as any other: its position decides which."""
         for _ in range(max(1, min(round(number), 64))):
             self._seen += 1
             if len(self.samples) < SAMPLES_KEPT:
                 self.samples.append((asked, units))
                 continue
-            at = crc32(repr((self._seen, asked)).encode("utf-8", "surrogatepass")) % min(self._seen, 8 * SAMPLES_KEPT)
+            at = self._seen * SPREAD % (1 << 32) % min(self._seen, 8 * SAMPLES_KEPT)
             if at < SAMPLES_KEPT:
                 self.samples[at] = (asked, units)
 
@@ -369,7 +372,8 @@ _TRIGGERS = frozenset(("path", "query"))
 ALL: Feature = ("all", "")
 
 
-def trigger_features(asked: Asked) -> Sequence[Feature]:
+@lru_cache(maxsize=1 << 13)
+def trigger_features(asked: Asked) -> tuple[Feature, ...]:
     """The values by which a class far above its normal is noticed: all requests, their method, the path and its
     shapes, the names in the query, and the products that the agent names.
     """
@@ -379,4 +383,4 @@ def trigger_features(asked: Asked) -> Sequence[Feature]:
     if agent:
         found.append(("user_agent", agent))
     found.append(ALL)
-    return found
+    return tuple(dict.fromkeys(found))
