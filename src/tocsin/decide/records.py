@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from msgspec import Struct
 
-from tocsin.detect.contrast import Feature, agent_tokens, path_shapes
+from tocsin.detect.contrast import Feature, agent_tokens, varied_path
 from tocsin.detect.normal import ALL, Asked, Request, features, trigger_features
 from tocsin.model import HttpRequest
 
@@ -71,9 +71,7 @@ def others() -> Record:
 def kind_of(asked: Asked) -> tuple[str, str, str, str, str, str]:
     """The class of what was asked; see `normal.Kind`."""
     method, path, _, vhost, agent, protocol, contact = asked
-    shapes = path_shapes(path)
-    varied = shapes[1] if len(shapes) > 1 and "*" in shapes[1] else path
-    return vhost, method, varied[:200], family_of(agent), protocol, contact
+    return vhost, method, varied_path(path)[:200], family_of(agent), protocol, contact
 
 
 def family_of(user_agent: str) -> str:

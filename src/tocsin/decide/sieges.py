@@ -34,6 +34,7 @@ EVIDENCE = 5
 LATEST = 64  # lines of strangers, kept as evidence
 STRICTER_AFTER_S = 600.0
 POST = ("method", "POST")
+POSTS_SHARE = 0.1  # of the requests for a page: then it is the posts that are met
 ASKED = frozenset(("method", "path", "query", "vhost"))  # what is asked for, whoever asks
 SAFE = frozenset(("method", "path", "query"))
 RISKY = frozenset(("user_agent", "vhost"))  # what narrows a description only where it was rare before
@@ -371,6 +372,12 @@ def _narrowing(cells: list[Cell]) -> Callable[[Description], Description]:
 
     def narrow(description: Description) -> Description:
         wanted = set(description)
-        return narrowed(description, [cell for cell in now if wanted <= set(cell.features)], useful)
+        such = [cell for cell in now if wanted <= set(cell.features)]
+        narrow = narrowed(description, such, useful)
+        if "path" in dict(narrow) and "method" not in dict(narrow):
+            posts = sum(cell.now_cost for cell in such if POST in cell.features)
+            if posts >= POSTS_SHARE * sum(cell.now_cost for cell in such):
+                return (POST, *narrow)  # the form is asked for by everybody who has a right to post it
+        return narrow
 
     return narrow

@@ -198,14 +198,18 @@ def path_shapes(path: str) -> tuple[str, ...]:
     """A path, the same with what varies in it as `*`, and its folder: `/a/17`, `/a/*`."""
     shapes = [path]
     segments = path.split("/")
-    varied = "/".join("*" if _VARIABLE.search(segment) and "." not in segment else segment for segment in segments)
-    if varied != path:
+    if (varied := varied_path(path)) != path:
         shapes.append(varied)
     if len(segments) > 2 and segments[-1]:
         shapes.append("/".join((*segments[:-1], "*")))
     elif len(segments) > 3:
         shapes.append("/".join((*segments[:-2], "*", "")))
     return tuple(dict.fromkeys(shapes))
+
+
+def varied_path(path: str) -> str:
+    """A path with what varies in it as `*`."""
+    return "/".join("*" if _VARIABLE.search(part) and "." not in part else part for part in path.split("/"))
 
 
 @lru_cache(maxsize=CACHED)

@@ -20,7 +20,7 @@ from zlib import crc32
 import msgspec
 from msgspec import Struct
 
-from tocsin.detect.contrast import Cell, Description, Feature, features_of, path_shapes
+from tocsin.detect.contrast import Cell, Description, Feature, features_of, path_shapes, varied_path
 
 CHAPTER_S = 300.0
 HALF_LIFE_S = 7 * 86400.0
@@ -221,8 +221,15 @@ class Normal:
             self.peaks = {feature: peak for feature, peak in self.peaks.items() if feature in self.features}
         if len(self.classes) > CLASSES_KEPT:
             ranked = sorted(self.classes.items(), key=lambda item: (-item[1].requests, item[0]))
-            self.evicted += len(ranked) - CLASSES_KEPT * 3 // 4
-            self.classes = dict(sorted(ranked[: CLASSES_KEPT * 3 // 4]))
+            # Who posts is worth knowing though it is seldom: a phone's app must not make room for a shop's many pages.
+            posts = [item for item in ranked if item[0][1] not in {"GET", "HEAD"}][: CLASSES_KEPT // 4]
+            left = dict(posts)
+            for kind, known in ranked:
+                if len(left) >= CLASSES_KEPT * 3 // 4:
+                    break
+                left.setdefault(kind, known)
+            self.evicted += len(ranked) - len(left)
+            self.classes = dict(sorted(left.items()))
 
     # -- questions ---------------------------------------------------------------------------------------------------
 
@@ -314,13 +321,15 @@ class Normal:
         """The addresses that asked for such requests before, and when first. Of agents only families are remembered:
         what a description says of the agent or the query is left out of account.
         """
-        wanted = [feature for feature in description if feature[0] in {"method", "path", "vhost"}]
+        values = {name: value for name, value in description if name in {"method", "path", "vhost"}}
+        asked = values.get("path", "")
         found: dict[str, float] = {}
         for (vhost, method, path, *_), known in self.classes.items():
-            of = {"method": (method,), "path": path_shapes(path), "vhost": (vhost,)}
-            if wanted and all(value in of[dimension] or value == path for dimension, value in wanted):
-                for source, ts in known.sources.items():
-                    found[source] = min(ts, found.get(source, ts))
+            other = values.get("method", method) != method or values.get("vhost", vhost) != vhost
+            if other or not values or (asked and asked not in path_shapes(path) and path != varied_path(asked)):
+                continue
+            for source, ts in known.sources.items():
+                found[source] = min(ts, found.get(source, ts))
         return found
 
     # -- restarts ----------------------------------------------------------------------------------------------------

@@ -9,6 +9,7 @@ from random import Random
 import crowding
 from crowding import START_TS, Line, address, crowd, line, log, visit, visitors, xmlrpc
 
+from tocsin.decide.records import kind_of
 from tocsin.decide.siege import Change, SiegeSettings
 from tocsin.model import Decision, Finding
 from tocsin.replay import Replay
@@ -162,6 +163,26 @@ def test_memory_is_bounded_under_ever_new_addresses_and_paths(tmp_path: Path) ->
     assert len(normal.classes) <= 1024
     assert len(normal.samples) <= 4096
     assert len(normal.dump()) < 4 << 20
+
+
+def test_a_class_is_told_by_its_path_with_what_varies_left_open() -> None:
+    for path, shape in (("/blog/xmlrpc.php", "/blog/xmlrpc.php"), ("/p/4711/", "/p/*/"), ("/a/b/c", "/a/b/c")):
+        assert kind_of(("POST", path, "", "", "wp-iphone/25.1", "HTTP/2.0", "no referer")) == (
+            *("", "POST", shape, "wp-iphone", "HTTP/2.0", "no referer"),
+        )
+
+
+def test_a_login_page_stays_open_while_its_posts_are_turned_away(tmp_path: Path) -> None:
+    """Guesses that fetch the form first: who has a right to log in begins there, too."""
+    posts = crowd(13, QUIET_S, QUIET_S + 200, 6, lambda rng: ("POST /wp-login.php", rng.choice(crowding.AGENTS)))
+    forms = []
+    for ts, text in posts:
+        who, _, rest = text.decode().partition(" ")
+        agent = rest.rpartition(' "')[2].strip('"')
+        forms.append(line(ts - 2, who, "GET /wp-login.php", 200, "-", agent))
+    played = Played(tmp_path, log(visitors(13, 0, QUIET_S + 200), posts, forms))
+    denied = {each.signature for each in played.of("deny-request")}
+    assert {(each.method, each.path) for each in denied if each} == {("POST", "/wp-login.php")}
 
 
 def test_one_visit_is_a_visit() -> None:

@@ -114,6 +114,14 @@ def test_it_is_bounded_and_says_what_made_room() -> None:
     assert normal.evicted > 0
 
 
+def test_who_seldom_posts_does_not_make_room_for_many_pages() -> None:
+    normal = learnt()
+    for chapter in range(4):
+        pages = [request(f"GET /{chapter}/{n:x}", 1) for n in range(1000)]
+        normal.learn(pages, [], {}, T0 + 9000 + 300 * chapter, T0 + 9300 + 300 * chapter)
+    assert normal.known_sources((("method", "POST"), ("path", "/xmlrpc.php"))) == {"192.0.2.7": T0}
+
+
 def test_distinct_addresses_are_counted_within_a_few_percent() -> None:
     normal = Normal()
     for chapter in range(20):
