@@ -19,7 +19,7 @@ from tocsin.detect.normal import Normal
 from tocsin.model import Finding, Signature
 
 RIPE_S = 10.0
-ATTEND_S = 15.0  # all addresses must have been seen for so long before somebody is banned for not being a visitor
+ATTEND_S = 15.0  # all addresses must have been seen for so long before one request is enough
 WINDOW_S = 60.0
 PEAK_LEAST = 6.0
 PAUSE_S = 15.0  # between two searches
@@ -158,7 +158,7 @@ class Sieges:
         fitting = [one for one in found if one[2].times and not self._is_met(one[1], one[2])]
         fitting.sort(key=lambda one: (one[2].strictness, POST not in one[1], signature_of(one[1]) is None))
         if fitting and len(self.all) < SIEGES_MAX:
-            if now_ts >= self.whole_since_ts + ATTEND_S:
+            if fitting[0][2].times > 1 or now_ts >= self.whole_since_ts + ATTEND_S:
                 self._enter(*fitting[0], now_ts)
                 return
             self.attentive_until_ts = now_ts + WINDOW_S  # first see who is a visitor of those left out so far
@@ -251,6 +251,10 @@ class Sieges:
         for who, visits in self.visitors.lately():
             if siege.concerns(visits):
                 siege.spare(who, now_ts)
+        if siege.times > 1:  # what was sent before it was noticed counts, too
+            for seen in self.window:
+                if not seen.visitor and siege.wanted <= seen.record.features and seen.subject not in siege.spared:
+                    siege.count(seen.subject, seen.now_ts, seen.record.request.asked[4])
         self.all.append(siege)
         self._version += 1
         self.hear(Change("enter", now_ts, siege.signature, note, finding))
