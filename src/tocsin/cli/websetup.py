@@ -142,9 +142,13 @@ def own_limits(site: Site) -> list[str]:
 
 def knows_clients(site: Site) -> bool:
     """Whether the server is told whom the proxies before it speak for."""
+    try:
+        program = _program(site)
+    except Failure:  # it was set up, and is gone since
+        return False
     if site.server == "apache":
-        return "remoteip_module" in run([*_program(site), "-M"])[1]
-    return any(line.split()[:1] == ["set_real_ip_from"] for line in run([*_program(site), "-T", "-q"])[1].splitlines())
+        return "remoteip_module" in run([*program, "-M"])[1]
+    return any(line.split()[:1] == ["set_real_ip_from"] for line in run([*program, "-T", "-q"])[1].splitlines())
 
 
 def aliases_of(site: Site) -> dict[str, tuple[str, ...]]:

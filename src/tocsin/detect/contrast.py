@@ -30,6 +30,7 @@ CACHED = 1 << 15
 KEPT_FEATURES = 24
 """Single values that are combined: those that carry most of the excess."""
 
+LEAST_BEFORE_S = 1e-3
 _LEAST_SHARE = 0.05
 _PER_DIMENSION = 0.03
 """What one more dimension must gain: of two descriptions that say nearly the same, the shorter is better."""
@@ -126,10 +127,10 @@ class _Sum:
 
 
 def contrasts(cells: Sequence[Cell], now_s: float, before_s: float, limit: int = 8) -> list[Contrast]:
-    """The descriptions that separate the cells' now (a span of `now_s` seconds) from before (`before_s`; 0: nothing is
-    known of it, then all load is excess), the best first. Nothing where there is no load.
+    """The descriptions that separate the cells' now (a span of `now_s` seconds) from before (`before_s`; next to 0:
+    nothing is known of it, then all load is excess), the best first. Nothing where there is no load.
     """
-    ratio = now_s / before_s if before_s > 0 else 0.0
+    ratio = now_s / before_s if before_s >= LEAST_BEFORE_S else 0.0
     cells = sorted(cells, key=lambda cell: (cell.features, cell.now, cell.before, cell.now_cost))  # sums of floats
     total = _Sum()
     for cell in cells:
