@@ -146,13 +146,12 @@ class Crowd:
         return min(UNITS[1], max(UNITS[0], cost_s / usual_s)) if usual_s else 1.0
 
     def _record(self, request: HttpRequest) -> Record:
-        contact = self._hosts.contact(request.referer)
-        asked = asked_of(request, contact)
+        asked = asked_of(request, self._hosts.contact(request.referer))
         known = self._known.get(asked)
         if known is not None:
             return known
         if len(self._known) < RECORDS_MAX:
-            return self._known.setdefault(asked, record_of(request, contact))
+            return self._known.setdefault(asked, record_of(asked))
         return self._known.get(OTHERS) or self._known.setdefault(OTHERS, others())
 
     def _suffer(self, request: HttpRequest, now_ts: float) -> None:

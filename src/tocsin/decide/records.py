@@ -41,14 +41,13 @@ class Seen(Struct, gc=False):
     cost_s: float
 
 
-def record_of(request: HttpRequest, contact: str) -> Record:
-    """What is remembered of a request; `contact` as in `normal.Asked`."""
-    asked = asked_of(request, contact)
+def record_of(asked: Asked) -> Record:
+    """What is remembered of requests that are new."""
     return record_again(Request(asked, kind_of(asked), sources={}))
 
 
 def asked_of(request: HttpRequest, contact: str) -> Asked:
-    """What was asked for, as the records are kept by."""
+    """What was asked for, as the records are kept by; `contact` as in `normal.Asked`."""
     return (
         request.method or "", request.path, request.query, request.vhost or "", request.user_agent or "",
         request.protocol or "", contact,

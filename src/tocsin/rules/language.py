@@ -49,7 +49,6 @@ DISTINCT_FIELDS: dict[str, tuple[str, ...]] = {
     "line": (),
     "filter": (),
 }
-NEVER_NONE = frozenset({"path", "target", "query", "service", "outcome"})  # the model gives "" where there is nothing
 
 # What a request line can hold at most in Apache (LimitRequestLine 8190) and nginx (large_client_header_buffers 8k).
 REGEX_SUBJECT_CHARS = 8192

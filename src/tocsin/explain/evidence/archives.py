@@ -35,8 +35,10 @@ _WORDY = (
     *(tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.SOLARIS_XHDTYPE),
     *(tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK),
 )
-_BROKEN = (OSError, EOFError, RuntimeError, NotImplementedError, ValueError, zlib.error)
-"""What the standard library raises over damaged, encrypted and strange archives."""
+_BROKEN = (OSError, EOFError, RuntimeError, ValueError, zlib.error)
+"""What the standard library raises over archives: cut off (EOFError), damaged (zlib.error, OSError of gzip and bz2),
+locked or packed in a way that it does not know (RuntimeError), with headers that make no sense (ValueError).
+"""
 
 
 class Member(Struct, frozen=True):
