@@ -163,6 +163,9 @@ def harm(kind: str, by: str, runs: Sequence[Result], *, ours: bool) -> Iterator[
         pooled.append((100 * hit / max(came, 1), f"{seen}: {hit} of {came:,}"))
     how = "; ".join(text for _, text in pooled)
     yield Measure(bench, f"{by}: visitors hit", max(pooled)[0], "%", 0.1 if ours else None, how=how)
+    if ours:
+        often = max(100 * each.figures.asked / max(each.figures.visitors, 1) for each in runs)
+        yield Measure(bench, f"{by}: browsers asked for a cookie, and let through", often, "% of visitors")
     longest = max(each.figures.longest_s for each in runs)
     yield Measure(bench, f"{by}: the longest that one was kept out", longest, "s", 600 if ours else None)
     for what, name in (

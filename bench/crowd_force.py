@@ -11,9 +11,14 @@ from msgspec import Struct
 
 from crowd_site import Line
 from tocsin.decide.subjects import bounds, canonical
+from tocsin.enforce.webserver import BROWSER, EMBEDDED, ROBOT
 from tocsin.formats import Format, Proxies, by_name
 from tocsin.formats.base import Anchor
 from tocsin.model import Decision, HttpRequest, Signature, is_host
+
+_BROWSER, _ROBOT, _EMBEDDED = re.compile(BROWSER).search, re.compile(f"(?i){ROBOT}").search, re.compile(EMBEDDED).search
+
+PEOPLE = ("visitor", "surge", "office", "admin")
 
 
 class Span(Struct):
@@ -35,8 +40,8 @@ class Force:
     def __init__(self, *, with_vhost: bool) -> None:
         """Nothing is in force."""
         self.decisions: list[Decision] = []
-        self.slowed = 0
         self.held: dict[str, int] = {}
+        self.asked: dict[tuple[str, str], None] = {}  # browsers, by address and agent, that keep the cookie
         self._by_id: dict[str, Span] = {}
         self._hosts: dict[str, list[Span]] = {}
         self._wide: list[tuple[int, int, int, Span]] = []
@@ -54,20 +59,30 @@ class Force:
             if span is not None:
                 span.end_ts = min(span.end_ts, now_ts)
             return
-        if decision.action == "limit":
-            self.slowed += 1
-            return
         end_ts = math.inf if decision.end_ts is None else decision.end_ts
         span = self._by_id[decision.id] = Span(now_ts, end_ts, decision, frozenset(decision.spare))
-        if decision.action == "deny-request":
+        if decision.action in {"limit", "deny-request"}:
             self._classes.append(span)
         elif is_host(decision.subject):
             self._hosts.setdefault(decision.subject, []).append(span)
         else:
             self._wide.append((*bounds(decision.subject), span))
 
+    def answered(self, line: Line) -> tuple[Span | None, bool]:
+        """The measure that would have stopped a line, None where it would have been served; whether only after the
+        browser was asked for its cookie, which people's browsers have from then on.
+        """
+        span = self.stopping(line)
+        if span is None or span.decision.action != "limit" or line.label not in PEOPLE:
+            return span, False
+        browser = line.who, self.request(line).user_agent or ""
+        if browser in self.asked:
+            return None, False
+        self.asked[browser] = None
+        return None, True
+
     def stopping(self, line: Line) -> Span | None:
-        """The measure that would have stopped a line; None where it would have been served."""
+        """The measure that concerns a line first; None where there is none."""
         subject = subject_of(line.who)
         for span in self._hosts.get(subject, ()):
             if span.at(line.ts):
@@ -81,7 +96,7 @@ class Force:
         classes = [span for span in self._classes if span.at(line.ts) and subject not in span.spare]
         if classes:
             request = self.request(line)
-            return next((span for span in classes if fits(span.decision.signature, request)), None)
+            return next((span for span in classes if is_met(span.decision, request)), None)
         return None
 
     def request(self, line: Line) -> HttpRequest:
@@ -93,6 +108,14 @@ class Force:
     def of_class(self) -> list[Span]:
         """The classes that were turned away."""
         return self._classes
+
+
+def is_met(decision: Decision, request: HttpRequest) -> bool:
+    """Whether the web server would turn a request away or ask its sender, as its configuration says."""
+    if not fits(decision.signature, request):
+        return False
+    agent = request.user_agent or ""
+    return decision.action != "limit" or bool(_BROWSER(agent) and not _ROBOT(agent) and not _EMBEDDED(request.path))
 
 
 @cache

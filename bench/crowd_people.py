@@ -39,7 +39,6 @@ SCANNERS = (
     "python-requests/2.32.3",
     *OLD_BROWSERS,
 )
-APP_AGENTS = (*APPS, "okhttp/4.12.0", "okhttp/4.9.3", "SiteReader/3.2 (Android 14) okhttp/4.12.0")
 
 
 class Reader:
@@ -243,7 +242,7 @@ def app(book: Book, rng: random.Random, start_ts: float, end_ts: float, calls: i
     """A mobile app that speaks XML-RPC: each phone opens it now and then, and each time it makes up to `calls`
     requests.
     """
-    host, agent = book.machine.hosts[0], rng.choice(APP_AGENTS)
+    host, agent = book.machine.hosts[0], rng.choice(APPS)
     for _ in range(rng.randint(2, 5)):
         who = book.machine.address(rng)
         for opened in arrivals(rng, start_ts, end_ts, 1 / rng.uniform(1200, 3600)):

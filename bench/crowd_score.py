@@ -47,9 +47,10 @@ class Score(Struct, frozen=True):
     """The figures of one run. `from_90` and `from_120` are shares of the attack's requests that were stopped, begun so
     many seconds after its first; `again` is the share from 90 s on that came from addresses that had come before: more
     no ban of an address can reach. `first_s` is when the first measure stopped one, `most_s` from when on 95 in 100
-    were stopped (each None: never). `visitors` came since the attack began, `hit` of them lost a request, for at most
-    `longest_s`. `never` are requests of those whom nothing may happen to that were stopped, `others` those of the other
-    innocents, by label. `bans` are counted by label of who was behind the address at first.
+    were stopped (each None: never). `visitors` came since the attack began, `asked` browsers were let through after
+    they had shown a cookie, `hit` of the visitors lost a request, for at most `longest_s`. `never` are requests of
+    those whom nothing may happen to that were stopped, `others` those of the other innocents, by label. `bans` are
+    counted by label of who was behind the address at first.
     """
 
     requests: int
@@ -60,6 +61,7 @@ class Score(Struct, frozen=True):
     from_120: float
     again: float
     visitors: int
+    asked: int
     hit: int
     longest_s: float
     never: dict[str, int]
@@ -98,9 +100,9 @@ def play(case: Case, chosen: Chosen, *, live: bool) -> Run:
     step_s = STEP_S if case.attack_ts else LONG_STEP_S
     for step, group in groupby(case.lines, key=lambda line: line.end_ts // step_s):
         lines = list(group)
-        spans = [force.stopping(line) for line in lines]
-        stopped += spans
-        shown = seen(lines, spans) if live else [line.text for line in lines]
+        answers = [force.answered(line) for line in lines]
+        stopped += (span for span, _ in answers)
+        shown = seen(lines, answers) if live else [line.text for line in lines]
         if not shown:
             continue
         data = "".join(f"{text}\n" for text in shown).encode()
@@ -113,14 +115,16 @@ def play(case: Case, chosen: Chosen, *, live: bool) -> Run:
     return Run(case, stopped, force)
 
 
-def seen(lines: Iterable[Line], spans: Iterable[Span | None]) -> list[str]:
-    """The lines as the web server would have written them: nothing of who is banned, 429 for who is turned away."""
+def seen(lines: Iterable[Line], answers: Iterable[tuple[Span | None, bool]]) -> list[str]:
+    """The lines as the web server would have written them: nothing of who is banned, 429 for who is turned away or
+    asked; who was asked comes again.
+    """
     shown = []
-    for line, span in zip(lines, spans, strict=True):
+    for line, (span, asked) in zip(lines, answers, strict=True):
+        if asked or (span is not None and span.decision.action != "ban"):
+            shown.append(ANSWER.sub('" 429 226 "', line.text, count=1))
         if span is None:
             shown.append(line.text)
-        elif span.decision.action == "deny-request":
-            shown.append(ANSWER.sub('" 429 226 "', line.text, count=1))
     return shown
 
 
@@ -148,6 +152,7 @@ def score(run: Run) -> Score:
         from_120=share(stopped for ts, stopped in attack if ts >= first_ts + 120),
         again=again(case, first_ts + 90),
         visitors=len(visitors),
+        asked=len(run.force.asked),
         hit=len(hit),
         longest_s=longest_s([(line, span) for line, span in hits if line.label in VISITORS]),
         never={label: counts[label] for label in NEVER if counts[label]},
@@ -220,8 +225,9 @@ def render(figures: Score) -> str:
         f"{figures.requests:,} attack requests, {figures.served_before:,} served before the first measure ({first}),"
         f" 95 % stopped {most}; stopped from 90 s {figures.from_90:.1%}, from 120 s {figures.from_120:.1%}"
         f" ({figures.again:.1%} came from addresses that had come before)\n"
-        f"    visitors hit {figures.hit} of {figures.visitors:,}, longest {figures.longest_s:,.0f} s; never to be hit:"
-        f" {figures.never or 'none'}; others hit: {figures.others or 'none'}\n"
+        f"    browsers asked {figures.asked:,}; visitors hit {figures.hit} of {figures.visitors:,}, longest"
+        f" {figures.longest_s:,.0f} s; never to be hit: {figures.never or 'none'};"
+        f" others hit: {figures.others or 'none'}\n"
         f"    bans of {figures.bans or 'nobody'}; {figures.rules or 'no decisions'}\n"
         f"    turned away: {'; '.join(figures.denied) or 'nothing'}"
     )

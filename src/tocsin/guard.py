@@ -139,7 +139,7 @@ class Watcher:
         marker, proxied = marker_path(config.file), bool(config.proxies.trusted)
         self.enforcing = Enforcing(enforcer, self.policy, self.ledger, self.announcer.say, marker, proxied=proxied)
         self.enforcing.denials.restore(saved.denials)
-        self.pipeline.cannot_deny = self.enforcing.denials.why_not()
+        self.pipeline.cannot = self.enforcing.denials.cannot()
         if self.jailing is not None:
             self.jailing.begin(self.pipeline)
 
@@ -224,15 +224,16 @@ class Watcher:
         """What a decision about a class of requests says; where only the set-up is missing, what its owner can do."""
         about = signature.text
         if decision.action == "lift":
-            return f"turn away no more: {about}: {decision.note}"
-        if decision.held is not None and decision.held == self.pipeline.cannot_deny:
+            return f"turn away or ask no more: {about}: {decision.note}"
+        if decision.action == "deny-request" and decision.held == self.pipeline.cannot.get("deny-request", ""):
             self.enforcing.denials.say_rule(signature)
         span_s = (decision.end_ts or decision.start_ts) - decision.start_ts
-        return f"turn away for {render_duration(span_s)}, sparing {len(decision.spare)}: {about}"
+        what = "turn away" if decision.action == "deny-request" else "ask browsers for a cookie"
+        return f"{what} for {render_duration(span_s)}, sparing {len(decision.spare)}: {about}"
 
     def _say_siege(self, change: Change) -> None:
         """That a siege begins, is back or is over, or an alarm; what is turned away is said as a decision."""
-        if change.verb == "deny":
+        if change.verb in {"deny", "ask"}:
             return
         siege = next((each for each in self.crowd.sieges.all if each.finding.id == change.finding.id), None)
         if siege is None:
@@ -240,7 +241,7 @@ class Watcher:
         elif change.verb == "leave":
             text = f"siege over: {text_of(siege.description)}: {change.note}"
         else:
-            done = what_is_done(siege, self.crowd.settings, self.pipeline.cannot_deny, observe=self.observe)
+            done = what_is_done(siege, self.crowd.settings, self.pipeline.cannot, observe=self.observe)
             text = f"siege: {change.note}; {done}"
         about = msgspec.to_builtins(change.signature)
         self.announcer.say("siege", text, verb=change.verb, finding=change.finding.id, signature=about)
@@ -389,7 +390,7 @@ class Watcher:
 
     def _refresh_host(self, now_ts: float) -> None:
         """What changes by itself: who is logged in, which bans have ended, whether the web server is set up."""
-        self.pipeline.cannot_deny = self.enforcing.denials.why_not()
+        self.pipeline.cannot = self.enforcing.denials.cannot()
         self.policy.expire(now_ts)
         if refresh_allow(self.allow, self.config):
             for lift in self.policy.spare(now_ts):

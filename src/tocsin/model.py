@@ -355,7 +355,8 @@ class Decision(Struct, frozen=True, gc=False):
     that a ban closes, sorted, as in `tcp/22,tcp/8000-8080,udp/53`; empty: everything.
 
     `deny-request` has an empty subject and says by `signature` which requests the web server turns away, but for those
-    from the subjects in `spare`, sorted.
+    from the subjects in `spare`, sorted. `limit` says the same of requests that it answers once the browser that sends
+    them has shown that it is one.
     """
 
     id: str

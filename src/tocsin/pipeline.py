@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from typing import Literal
 
 import msgspec
 from msgspec import UnsetType
@@ -18,7 +17,7 @@ from tocsin.decide.subjects import bounds
 from tocsin.detect.books import Limits
 from tocsin.detect.engine import Engine
 from tocsin.formats import RawLines
-from tocsin.model import Batch, Decision, Finding, is_host, parts_of, target_of
+from tocsin.model import Action, Batch, Decision, Finding, is_host, parts_of, target_of
 from tocsin.reading import Readings
 from tocsin.rules import CompiledRule, Failure, Place
 
@@ -45,7 +44,7 @@ class Pipeline:
         prefilter: bool = True,
     ) -> None:
         rules = [rule.judged_by(policy.crawlers) for rule in rules]
-        self.cannot_deny: str | None = None  # why the web server turns nobody away
+        self.cannot: dict[Action, str] = {}  # why the web server does not do this or that
         self.on_siege: Callable[[Change], None] = lambda _change: None
         self.engine = Engine(rules, limits, prefilter=prefilter, observer=crowd)
         self.crowd = crowd
@@ -163,27 +162,28 @@ class Pipeline:
             self.on_finding(change.finding)
         if change.lifts is not None:
             self.on_decision(self._of_class("lift", f"lift~{change.lifts}", change), change.finding)
-        if change.verb == "deny":
-            self.on_decision(self._of_class("deny-request", change.id, change), change.finding)
+        if change.verb in {"deny", "ask"}:
+            action: Action = "limit" if change.verb == "ask" else "deny-request"
+            self.on_decision(self._of_class(action, change.id, change), change.finding)
         self.on_siege(change)
 
-    def _of_class(self, action: Literal["lift", "deny-request"], decision_id: str, change: Change) -> Decision:
-        denies = action == "deny-request"
-        held = "observing" if self.policy.settings.observe else self.cannot_deny
-        renews = change.verb == "deny" and change.lifts is not None
+    def _of_class(self, action: Action, decision_id: str, change: Change) -> Decision:
+        tells = action != "lift"
+        held = "observing" if self.policy.settings.observe else self.cannot.get(action)
+        renews = change.verb in {"deny", "ask"} and change.lifts is not None
         return Decision(
             id=decision_id,
             action=action,
             subject="",
             start_ts=change.ts,
-            end_ts=change.end_ts if denies else None,
+            end_ts=change.end_ts if tells else None,
             rule=RULE,
             finding=change.finding.id,
-            held=held if denies else None,
-            lifts=None if denies else change.lifts,
+            held=held if tells else None,
+            lifts=None if tells else change.lifts,
             note=RENEWED if renews else change.note,
             signature=change.signature,
-            spare=change.spare if denies else (),
+            spare=change.spare if tells else (),
         )
 
     def _hush(self, which: tuple[str, str, str | None], until_ts: float) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import select
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -18,7 +18,7 @@ from tocsin.detect.normal import LEARNT_AFTER_S, LEAST_VISITORS
 from tocsin.duration import render_duration
 from tocsin.importing import Arrival, Taken, refusal, take, take_back
 from tocsin.ledger.writer import Recollection
-from tocsin.model import Decision, parts_of, target_of
+from tocsin.model import Action, Decision, parts_of, target_of
 
 if TYPE_CHECKING:
     from tocsin.guard import Watcher
@@ -262,7 +262,7 @@ class Steering:
     def _sieges(self) -> list[dict[str, Any]]:
         """The sieges that last, and those that were left lately."""
         watcher = self.watcher
-        crowd, why_not, observe = watcher.crowd, watcher.pipeline.cannot_deny, watcher.policy.settings.observe
+        crowd, cannot, observe = watcher.crowd, watcher.pipeline.cannot, watcher.policy.settings.observe
         return [
             {
                 "class": text_of(siege.description),
@@ -273,9 +273,9 @@ class Steering:
                 "normal_a_minute": siege.normal,
                 "times": siege.times,
                 "agents": siege.agents,
-                "turned_away_until_ts": siege.denied_until_ts if siege.denied and not (why_not or observe) else None,
+                **_in_web_server(siege, cannot, observe=observe),
                 "spared": len(siege.spared),
-                "done": what_is_done(siege, crowd.settings, why_not, observe=observe),
+                "done": what_is_done(siege, crowd.settings, cannot, observe=observe),
                 "note": siege.note,
                 "finding": siege.finding.id,
             }
@@ -296,14 +296,26 @@ class Steering:
         }
 
 
-def what_is_done(siege: Siege, settings: SiegeSettings, cannot_deny: str | None, *, observe: bool) -> str:
-    """In words; `cannot_deny` is why the web server turns nobody away."""
+def _in_web_server(siege: Siege, cannot: Mapping[Action, str], *, observe: bool) -> dict[str, float | None]:
+    """Until when the web server turns a class away, or asks its senders."""
+    action: Action = "deny-request" if siege.turned_away else "limit"
+    until_ts = siege.denied_until_ts if siege.denied and not (observe or action in cannot) else None
+    return {
+        "turned_away_until_ts": until_ts if siege.turned_away else None,
+        "asked_until_ts": None if siege.turned_away else until_ts,
+    }
+
+
+def what_is_done(siege: Siege, settings: SiegeSettings, cannot: Mapping[Action, str], *, observe: bool) -> str:
+    """In words; `cannot` is why the web server does not do this or that."""
     several = " by several agents" if siege.agents else ""
     whom = "its senders" if siege.times == 1 else f"who sends {siege.times} of them{several}"
     would = "would be " if observe else ""
     banned = f"{whom} {would}banned for {render_duration(settings.ban_s)}"
-    if not siege.turned_away:
+    if siege.told is None:
         return banned
-    if cannot_deny:
-        return f"{banned}; not turned away in the web server: {cannot_deny}"
-    return f"{would}turned away in the web server, {banned}"
+    action: Action = "deny-request" if siege.turned_away else "limit"
+    done = "turned away in the web server" if siege.turned_away else "asked to show a cookie"
+    if action in cannot:
+        return f"{banned}; not {done}: {cannot[action]}"
+    return f"{'' if siege.turned_away else 'browsers '}{would}{done}, {banned}"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pwd
+import re
 import shutil
 import signal
 import time
@@ -109,7 +110,7 @@ def test_a_class_is_turned_away_and_let_in_again_in_every_virtual_host(deny: Den
         assert asker.ask(ATTACKER4, "/xmlrpc.php", Host=host) == 200
         assert asker.ask(ATTACKER4, "/xmlrpc.php.txt", "POST", Host=host) == 404
     assert asker.ask(ATTACKER4, "/old", Host="plain.example") == 200
-    status, headers = asker.answer(ATTACKER4, "/xmlrpc.php", "POST", Host="plain.example")
+    status, headers, _ = asker.answer(ATTACKER4, "/xmlrpc.php", "POST", Host="plain.example")
     assert (status, headers["Connection"]) == (429, "close")
     assert "Vary" not in asker.answer(NEIGHBOUR4, "/index.html")[1]
     assert deny.allow("d1").ok
@@ -229,6 +230,36 @@ def test_what_another_program_would_answer_is_turned_away_before_it_is_asked(
     assert [asker.ask(ATTACKER4, target) for target in targets] == [429, 429]
 
 
+BROWSER = "Mozilla/5.0 (X11; Linux x86_64; rv:132.0) Gecko/20100101 Firefox/132.0"
+_SETS = re.compile(r"document\.cookie='(tocsin=[0-9a-f]{32});").search
+
+
+def test_who_claims_to_be_a_browser_is_asked_to_show_it_and_let_through(deny: Denier, asker: Asker, web: Web) -> None:
+    (web.site / "style.css").touch()
+    assert deny.deny("a1", Signature("GET"), [NEIGHBOUR4], action="limit").ok
+    googlebot = "Mozilla/5.0 (compatible; Googlebot/2.1; +http://www.google.com/bot.html)"
+    agents = (BROWSER, "Opera/9.80 (X11; Linux)", googlebot, "wp-iphone/25.1", "Feedbin feed-id:1 - 2 subscribers")
+    assert [asker.ask(ATTACKER4, "/", User_Agent=each) for each in agents] == [429, 429, 200, 200, 200]
+    for target, method, status in (("/style.css", "GET", 200), ("/xmlrpc.php", "POST", 200), ("/nothing", "GET", 429)):
+        assert asker.ask(ATTACKER4, target, method, User_Agent=BROWSER) == status
+    assert asker.ask(NEIGHBOUR4, "/", User_Agent=BROWSER) == 200
+    for host in ("shop.example", "plain.example"):
+        assert asker.ask(ATTACKER4, "/", Host=host, User_Agent=BROWSER) == 429
+    shown = _SETS(asker.answer(ATTACKER4, "/page.html", User_Agent=BROWSER)[2])
+    assert shown is not None
+    cookies = (shown[1], f"a=b; {shown[1]}; c=d", f"{shown[1]}0", f"tocsin={'0' * 32}", "tocsin=../../classes", "")
+    assert [asker.ask(ATTACKER4, "/", User_Agent=BROWSER, Cookie=each) for each in cookies] == [200, 200] + [429] * 4
+    # A class that is turned away is so with the cookie, too.
+    assert deny.deny("d1", Signature("GET", "/page.html")).ok
+    answers = [asker.ask(ATTACKER4, each, User_Agent=BROWSER, Cookie=shown[1]) for each in ("/", "/page.html")]
+    assert answers == [200, 429]
+    assert deny.allow("a1").ok
+    assert [asker.ask(ATTACKER4, each, User_Agent=BROWSER) for each in ("/", "/page.html")] == [200, 429]
+    # The next time it is another cookie.
+    assert deny.deny("a2", Signature("GET"), action="limit").ok
+    assert asker.ask(ATTACKER4, "/", User_Agent=BROWSER, Cookie=shown[1]) == 429
+
+
 def test_very_long_requests_are_answered_soon(deny: Denier, asker: Asker) -> None:
     assert deny.deny("d", Signature("GET", "/a*/*/*/*b", query="aaaaaaaaab", user_agent="aaaaaaaaab")).ok
     began_s = time.monotonic()
@@ -313,7 +344,14 @@ def test_guard_takes_up_what_it_denied_and_lets_go_with_a_kill(site: Site, asker
             told = guard.need_status()["web"]
             assert told["server"] == "apache"
             signature = {"method": "POST", "path": "/xmlrpc.php"}
-            shown = {"signature": signature, "until_ts": now_ts + 600, "spared": 0, "ok": True, "error": ""}
+            shown = {
+                "action": "deny-request",
+                "signature": signature,
+                "until_ts": now_ts + 600,
+                "spared": 0,
+                "ok": True,
+                "error": "",
+            }
             assert told["denied"] == [shown]
             guard.kill("enforce")
             wait_until(lambda: guard.said_text().count("guard is on:") == 2, "guard again")

@@ -20,7 +20,7 @@ from guarding import TOCSIN
 from netns import Namespace, socket_pair, wait_until
 
 from tocsin.enforce.protocol import Denied
-from tocsin.model import Decision, Receipt, Signature
+from tocsin.model import Action, Decision, Receipt, Signature
 
 PORT = 8081
 MODULES = Path("/usr/lib/apache2/modules")
@@ -36,9 +36,9 @@ def ask(source, host, method, target, headers):
             connection.putheader(name, value.encode("utf-8"))
         connection.endheaders()
         answer = connection.getresponse()
-        return [answer.status, dict(answer.getheaders())]
+        return [answer.status, dict(answer.getheaders()), answer.read().decode("latin-1")]
     except (OSError, http.client.HTTPException) as error:
-        return [f"{type(error).__name__}: {error}", {}]
+        return [f"{type(error).__name__}: {error}", {}, ""]
     finally:
         connection.close()
 http.client.HTTPConnection._validate_path = lambda self, url: None
@@ -72,7 +72,7 @@ class Asker:
         return self.answer(source, target, method, host, **headers)[0]
 
     def answer(self, source: str, target: str, method: str = "GET", host: str = "", **headers: str) -> Any:
-        """The status and the headers of the answer."""
+        """The status, the headers and the body of the answer."""
         assert self._process.stdin
         assert self._process.stdout
         named = {name.replace("_", "-"): value for name, value in headers.items()}
@@ -156,12 +156,19 @@ def end(process: subprocess.Popen[Any]) -> None:
 class Denier(Running):
     """An enforcer that has the server deny requests."""
 
-    def deny(self, number: str, signature: Signature, spare: Sequence[str] = (), end_s: float = 600.0) -> Receipt:
-        """Deny a class; what came of it."""
+    def deny(
+        self,
+        number: str,
+        signature: Signature,
+        spare: Sequence[str] = (),
+        end_s: float = 600.0,
+        action: Action = "deny-request",
+    ) -> Receipt:
+        """Deny a class, or ask its senders (`limit`); what came of it."""
         now_ts = time.time()
         decision = Decision(
             number,
-            "deny-request",
+            action,
             "",
             now_ts,
             now_ts + end_s,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import os
 import shutil
+import sys
 from collections.abc import Sequence
 from datetime import timedelta, timezone, tzinfo
 from pathlib import Path
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from tocsin.explain.telling.words import Code, Language
 
 NARROWEST, WIDEST = 60, 100  # columns; longer lines tire the eye
+SWITCHING_S = 0.001  # DuckDB's thread waits so long for its turn, a hundred times; Python's own 5 ms are half a second
 REFUSED = 10  # sources that are named where none could be used
 
 
@@ -47,12 +49,15 @@ def run(
         raise Failure(NO_INPUT, *missing)
     out = Output(as_json=as_json)
     collecting = gc.isenabled()
+    switching_s = sys.getswitchinterval()
     gc.disable()  # nothing here makes cycles, and looking for them among a million objects takes a tenth of the time
+    sys.setswitchinterval(SWITCHING_S)
     try:
         dossier = _gathered(paths, now, zone if tz else None)
         _require_something(dossier, paths)
         report = with_effects(explain(dossier), now, zone)
     finally:
+        sys.setswitchinterval(switching_s)
         if collecting:
             gc.enable()
     language = Language(code, zone if tz else _zone_shown(dossier, zone))

@@ -122,7 +122,7 @@ def _to_rows(out: Output, rows: list[Row]) -> Callable[[Decision, Finding | None
         if decision.signature is not None and decision.note == RENEWED:
             renew(decision)
             return
-        if decision.action == "deny-request":
+        if decision.action in {"deny-request", "limit"}:
             denials[decision.finding] = len(rows), decision, 0
         lift = decision.action == "lift"
         rows.append(

@@ -153,6 +153,13 @@ def _show_contrast(out: Output, contrast: dict[str, Any]) -> None:
     out.line(f"Contrast: {text}; {looks} looked at{suffers}")
 
 
+def _until_ts(siege: dict[str, Any]) -> float | None:
+    """Until when the web server does something about a siege, if nobody renews it."""
+    turned_away: float | None = siege["turned_away_until_ts"]
+    asked: float | None = siege["asked_until_ts"]
+    return turned_away or asked
+
+
 def _show_sieges(out: Output, sieges: list[dict[str, Any]]) -> None:
     """The sieges that last, then those that were left lately."""
     lasting = [each for each in sieges if each["left_ts"] is None]
@@ -167,8 +174,7 @@ def _show_sieges(out: Output, sieges: list[dict[str, Any]]) -> None:
                 f"{each['requests_a_minute']:,.0f}",
                 f"{each['normal_a_minute']:,.2g}",
                 f"{each['spared']:,}",
-                each["done"]
-                + (f" (until {out.when(each['turned_away_until_ts'])})" if each["turned_away_until_ts"] else ""),
+                each["done"] + (f" (until {out.when(until_ts)})" if (until_ts := _until_ts(each)) else ""),
             )
             for each in lasting
         ],

@@ -240,10 +240,13 @@ def _show_siege(out: Output, siege: Besieged, present: dict[str, Any] | None) ->
 def _show_step(out: Output, step: Step) -> None:
     decision = step.decision
     if decision.action == "lift":
-        out.line(f"  {out.when(decision.start_ts)}: turned away no more. {_sentence(decision.note)}")
+        out.line(
+            f"  {out.when(decision.start_ts)}: the web server lets them all through again. {_sentence(decision.note)}"
+        )
         return
     what = decision.signature.text if decision.signature is not None else "the class"
-    verb = "turned away" if decision.held is None else "would have been turned away"
+    verb = "turned away" if decision.action == "deny-request" else "let through to browsers that keep a cookie"
+    verb = verb if decision.held is None else f"would have been {verb}"
     until = "" if step.until_ts is None else f" until {out.when(step.until_ts)}"
     renewed = f"; renewed {count(step.renewed, 'time')}" if step.renewed else ""
     whom = f"spares {count(step.spares, 'address', 'addresses')}{' now' if step.renewed else ''}"

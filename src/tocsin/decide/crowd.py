@@ -39,6 +39,7 @@ TICK_S = 5.0
 WINDOW_MAX = 20_000
 RECORDS_MAX = 8192  # requests told apart within a chapter; what comes beyond is one record
 UNITS = (0.25, 20.0)  # what one request is worth at least and at most
+REFUSED = 429
 SUFFERING_5XX = 0.2
 SUFFERING_STALLED = 0.4
 
@@ -132,7 +133,9 @@ class Crowd:
             return None
         if self.sieges.all or not self._rate_seen & 3:  # a line costs as much as all else here: some do as evidence
             self.sieges.latest.append((record, row()))
-        return self.sieges.strike(record, subject, now_ts) if self.sieges.all else None
+        if not self.sieges.all:
+            return None
+        return self.sieges.strike(record, subject, now_ts, refused=request.status == REFUSED)
 
     def glance(self, request: HttpRequest, subject: str, now_ts: float) -> None:
         """A post of an address that is left out: remembered as one that posts this, and no more."""

@@ -3,9 +3,12 @@
 What carries the excess is described as `explain` describes it (`detect/contrast.py`), and then held against what is
 remembered of visitors and what is seen of them now (`gate.py`), before anything is done:
 
+- Whoever sends `times` requests of the class is banned. Spared are visitors, and whoever sent such requests a quarter
+  of an hour and more before.
 - A class that one request is enough for is turned away in the web server (`deny-request`), because an address that
-  comes once is banned too late; and whoever sends `times` of them is banned. Spared are visitors, and whoever sent
-  such requests a quarter of an hour and more before.
+  comes once is banned too late.
+- Where visitors begin with such requests, too, whoever claims to be a browser is asked to show it (`limit`): the web
+  server answers with a page whose script sets a cookie and asks again. That takes a browser a moment.
 - A class that does not pass the gate is an alarm and no more: it looks like visitors.
 
 It ends by itself when for `calm_s` few such requests came; it is taken up again at once when they come back within
@@ -31,6 +34,7 @@ SPARED_MAX = 2000
 COUNTED_MAX = 50_000
 COUNTED_WITHIN_S = 600.0
 JUDGED_AFTER_S = 10.0
+REFUSED_TIMES = 8  # a browser that is asked once comes back with the cookie; so do its other tabs
 SIGNED = frozenset(("method", "path", "query", "vhost", "user_agent"))
 
 
@@ -50,11 +54,11 @@ class SiegeSettings(Struct, frozen=True):
 
 
 class Change(Struct, frozen=True):
-    """What happened to a siege: `enter` or `return`, `deny` (turned away from now until `end_ts`, in place of `lifts`),
-    `leave`, or `alarm` (an excess that no measure fits). `finding` is the siege's.
+    """What happened to a siege: `enter` or `return`, `deny` or `ask` (what the web server does from now until `end_ts`,
+    in place of `lifts`), `leave`, or `alarm` (an excess that no measure fits). `finding` is the siege's.
     """
 
-    verb: Literal["enter", "return", "deny", "leave", "alarm"]
+    verb: Literal["enter", "return", "deny", "ask", "leave", "alarm"]
     ts: float
     signature: Signature
     note: str
@@ -65,11 +69,24 @@ class Change(Struct, frozen=True):
     spare: tuple[str, ...] = ()
 
 
+class Sent(Struct, array_like=True, gc=False):
+    """What one address has sent of a class: how many that were served and how many that were refused, since when, by
+    which agent first, and whether by another since.
+    """
+
+    since_ts: float
+    agent: str
+    served: int = 0
+    refused: int = 0
+    several: bool = False
+
+
 class Siege(Struct):
     """One class under siege, described as it was `found` and as it was narrowed. `normal` is how many such requests
     strangers send in a minute, `limit` how many made it a siege, `arrivals` how many came in the last. Who sends
-    `times` of them (`agents`: by several agents) is banned: `counted` are the requests of each address, since when, by
-    which agent first and whether by another since. `spared` is whom no measure is to hit.
+    `times` of them (`agents`: by several agents) is banned: `counted` are the requests of each address. `spared` is
+    whom no measure is to hit. `told` is the class as the web server is told of it, which turns it away (`turned_away`)
+    or asks its senders; None: it does neither.
     """
 
     description: Description
@@ -83,9 +100,10 @@ class Siege(Struct):
     normal: float
     limit: float
     turned_away: bool
+    told: Signature | None
     began_ts: float
     hot_ts: float
-    counted: dict[str, tuple[int, float, str, bool]]
+    counted: dict[str, Sent]
     spared: dict[str, float]
     arrivals: float = 0.0
     left_ts: float | None = None
@@ -99,17 +117,22 @@ class Siege(Struct):
         """Less is stricter, as in `gate.Measure`."""
         return self.times, not self.agents
 
-    def count(self, subject: str, ts: float, agent: str) -> bool:
-        """One more request of an address; whether it has sent too many by now."""
-        number, since_ts, first, several = self.counted.pop(subject, (0, ts, agent, False))
-        if since_ts < ts - COUNTED_WITHIN_S:
-            number, since_ts, first, several = 0, ts, agent, False
-        several = several or agent != first
-        self.counted[subject] = (number + 1, since_ts, first, several)
+    def count(self, subject: str, ts: float, agent: str, *, refused: bool = False) -> bool:
+        """One more request of an address; whether it has sent too many by now. `refused`: it was answered with 429."""
+        sent = self.counted.pop(subject, None)
+        if sent is None or sent.since_ts < ts - COUNTED_WITHIN_S:
+            sent = Sent(ts, agent)
+        self.counted[subject] = sent
         if len(self.counted) > COUNTED_MAX:
             del self.counted[next(iter(self.counted))]
-        seen_long = self.times == 1 or ts >= since_ts + JUDGED_AFTER_S  # else it might yet be told for a visitor
-        return number + 1 >= self.times and several >= self.agents and seen_long
+        sent.several = sent.several or agent != sent.agent
+        if refused and not self.turned_away:
+            sent.refused += 1
+        else:
+            sent.served += 1
+        if self.times > 1 and ts < sent.since_ts + JUDGED_AFTER_S:  # it might yet be told for a visitor
+            return False
+        return sent.refused >= REFUSED_TIMES or (sent.served >= self.times and sent.several >= self.agents)
 
     def spare(self, subject: str, ts: float) -> None:
         """Spare an address from now on; who was spared longest ago makes room."""
@@ -146,6 +169,15 @@ def signature_of(description: Description) -> Signature | None:
     if len(values) < len(description) or not values.keys() & {"path", "query", "user_agent"}:
         return None
     return Signature(**values)
+
+
+def question_of(description: Description) -> Signature | None:
+    """The pages whose senders are asked whether they are browsers: all of the site. It costs a visitor a moment and is
+    asked once, so it is asked wide: asked narrowly, a crowd goes on with the site's other pages. None where the class
+    is of no pages that browsers get.
+    """
+    values = dict(description)
+    return Signature("GET", vhost=values.get("vhost")) if values.get("method", "GET") == "GET" else None
 
 
 def text_of(description: Description) -> str:

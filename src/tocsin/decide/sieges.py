@@ -5,12 +5,13 @@ from __future__ import annotations
 import math
 from collections import Counter, deque
 from collections.abc import Callable, Iterable
+from typing import Literal
 
 from msgspec import structs
 
 from tocsin.decide.gate import LEAST_SENDERS, Measure, Present, known_before, measure_of
 from tocsin.decide.records import Record, Seen
-from tocsin.decide.siege import LEASE_S, RULE, Change, Siege, SiegeSettings, signature_of, text_of
+from tocsin.decide.siege import LEASE_S, RULE, Change, Siege, SiegeSettings, question_of, signature_of, text_of
 from tocsin.decide.visitors import Visitors
 from tocsin.detect.books import Strike
 from tocsin.detect.contrast import Cell, Contrast, Description, Feature, contrasts, narrowed
@@ -110,14 +111,16 @@ class Sieges:
 
     # -- each request, while there are sieges ------------------------------------------------------------------------
 
-    def strike(self, record: Record, subject: str, now_ts: float) -> Strike | None:
-        """Count a stranger's request against the sieges that it belongs to."""
+    def strike(self, record: Record, subject: str, now_ts: float, *, refused: bool) -> Strike | None:
+        """Count a stranger's request against the sieges that it belongs to. `refused`: it was answered with 429."""
         if record.version != self._version:
             record.sieges = [one for one in self.all if one.left_ts is None and one.wanted <= record.features]
             record.version = self._version
         agent = record.request.asked[4]
         for siege in record.sieges:
-            if isinstance(siege, Siege) and subject not in siege.spared and siege.count(subject, now_ts, agent):
+            if not isinstance(siege, Siege) or subject in siege.spared:
+                continue
+            if siege.count(subject, now_ts, agent, refused=refused):
                 return Strike(RULE, siege.times, WINDOW_S if siege.times == 1 else STRICTER_AFTER_S, siege.note)
         return None
 
@@ -229,6 +232,7 @@ class Sieges:
         )
         finding = self._finding(description, signature, contrast.now, note, now_ts)
         settings = self.settings
+        turned_away = signature is not None and measure.times == 1
         siege = Siege(
             description,
             contrast.features,
@@ -240,7 +244,8 @@ class Sieges:
             note,
             normal=self.normal.rate_of(description, now_ts, WINDOW_S),
             limit=self.normal.limit_of(description, now_ts, settings.factor, settings.least),
-            turned_away=signature is not None and measure.times == 1,
+            turned_away=turned_away,
+            told=signature if turned_away else question_of(description),
             began_ts=now_ts,
             hot_ts=now_ts,
             counted={},
@@ -258,7 +263,7 @@ class Sieges:
         self.all.append(siege)
         self._version += 1
         self.hear(Change("enter", now_ts, siege.signature, note, finding))
-        self._deny(siege, now_ts)
+        self._tell(siege, now_ts)
 
     def _finding(
         self, description: Description, signature: Signature | None, count: int, note: str, now_ts: float
@@ -314,7 +319,8 @@ class Sieges:
         self._version += 1
         lifts, siege.denied = siege.denied or None, ""
         note = f"no more than normal for {self.settings.calm_s:.0f} s"
-        self.hear(Change("leave", now_ts, siege.signature, note, siege.finding, lifts=lifts))
+        about = siege.signature if lifts is None or siege.told is None else siege.told
+        self.hear(Change("leave", now_ts, about, note, siege.finding, lifts=lifts))
 
     def _come_back(self, siege: Siege, now_ts: float) -> None:
         siege.left_ts, siege.hot_ts = None, now_ts
@@ -323,7 +329,7 @@ class Sieges:
             if siege.concerns(visits):
                 siege.spare(who, now_ts)
         self.hear(Change("return", now_ts, siege.signature, f"it is back: {siege.note}", siege.finding))
-        self._deny(siege, now_ts)
+        self._tell(siege, now_ts)
 
     def renew(self, now_ts: float) -> None:
         """Spare who has become a visitor since, and renew leases: once a second of event time."""
@@ -340,22 +346,23 @@ class Sieges:
                     siege.spare(who, now_ts)
                     siege.unsaid = True
             if siege.is_due(now_ts):
-                self._deny(siege, now_ts)
+                self._tell(siege, now_ts)
 
-    def _deny(self, siege: Siege, now_ts: float) -> None:
-        """Have the class turned away from now on, in place of what was said before."""
-        if not siege.turned_away:
+    def _tell(self, siege: Siege, now_ts: float) -> None:
+        """Have the web server turn the class away, or ask its senders, in place of what was said before."""
+        if siege.told is None:
             return
         siege.number += 1
         siege.unsaid = False
-        before, siege.denied = siege.denied or None, f"deny~{siege.finding.id}~{siege.number}"
+        verb: Literal["deny", "ask"] = "deny" if siege.turned_away else "ask"
+        before, siege.denied = siege.denied or None, f"{verb}~{siege.finding.id}~{siege.number}"
         siege.denied_until_ts = now_ts + LEASE_S
         spare = tuple(sorted(siege.spared))
         self.hear(
             Change(
-                "deny",
+                verb,
                 now_ts,
-                siege.signature,
+                siege.told,
                 siege.note,
                 siege.finding,
                 id=siege.denied,

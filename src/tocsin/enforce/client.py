@@ -73,8 +73,8 @@ class Enforcer:
         """
         if denial.signature is None or denial.end_ts is None:
             raise ValueError(f"expected a class of requests and an end, got {denial.id}")
-        message = Deny(self._next_id(), denial.id, denial.signature, list(denial.spare), denial.end_ts)
-        return self._request(message)
+        asks, spare = denial.action == "limit", list(denial.spare)
+        return self._request(Deny(self._next_id(), denial.id, denial.signature, spare, denial.end_ts, asks))
 
     def allow(self, decision: str) -> int | None:
         """Take back what a decision denied; the id as above."""

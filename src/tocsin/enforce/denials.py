@@ -1,7 +1,7 @@
 """The watcher's side of what the web server turns away: asks the enforcer, hears what came of it, tells people.
 
-A denial is a decision of action `deny-request`; a `lift` takes it back. What was in force when a watcher or an
-enforcer ended is asked for again by the next pair.
+A denial is a decision of action `deny-request` or `limit`; a `lift` takes it back. What was in force when a watcher or
+an enforcer ended is asked for again by the next pair.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from tocsin.enforce.client import Enforcer
-    from tocsin.model import Decision, Signature
+    from tocsin.model import Action, Decision, Signature
 
 SAID_AT_MOST = 1000
 
@@ -57,9 +57,12 @@ class Denials:
         self._lifts: list[str] = []
         self._said: set[Signature] = set()
 
-    def why_not(self) -> str | None:
-        """Why the web server turns nobody away; None where it would."""
-        return why_not(read_marker(self._marker), proxied=self._proxied) or None
+    def cannot(self) -> dict[Action, str]:
+        """Why the web server turns nobody away, and asks nobody; without what it would do."""
+        marker, proxied = read_marker(self._marker), self._proxied
+        denies, asks = why_not(marker, proxied=proxied), why_not(marker, proxied=proxied, asks=True)
+        found: dict[Action, str] = {"deny-request": denies, "limit": asks}
+        return {action: why for action, why in found.items() if why}
 
     def restore(self, decisions: Iterable[Decision]) -> None:
         """What was in force when the last watcher ended."""
@@ -67,14 +70,15 @@ class Denials:
             self.apply(decision)
 
     def apply(self, decision: Decision) -> None:
-        """Take in a `deny-request` or the `lift` of one, and ask the enforcer where it is to be in force."""
+        """Take in a `deny-request`, a `limit` or the `lift` of one, and ask the enforcer where it is to be in force."""
         if decision.action == "lift":
             if self._denials.pop(decision.lifts or "", None) is not None and self._enforcer is not None:
                 self._lifts.append(decision.lifts or "")
         elif decision.held is None and self._enforcer is not None and decision.signature is not None:
             self._denials[decision.id] = _Denial(decision)
+            asks, end_ts = decision.action == "limit", decision.end_ts or math.inf
             try:
-                check(decision.signature, decision.spare, decision.end_ts or math.inf, time.time())
+                check(decision.signature, decision.spare, end_ts, time.time(), asks=asks)
             except ValueError as error:
                 self._refuse(decision, str(error))
         self.tick()
@@ -127,6 +131,7 @@ class Denials:
             "server": None if marker is None else marker.server,
             "denied": [
                 {
+                    "action": denial.decision.action,
                     "signature": msgspec.to_builtins(denial.decision.signature),
                     "until_ts": denial.decision.end_ts,
                     "spared": len(denial.decision.spare),

@@ -90,7 +90,8 @@ class Denying:
         error = self._refusal(message)
         if error:
             return [_answer(message.id, message.decision, deny=True, error=error)]
-        denial = Denial(message.decision, message.signature, tuple(message.spare), message.end_ts)
+        spare = tuple(message.spare)
+        denial = Denial(message.decision, message.signature, spare, message.end_ts, message.asks)
         self._leaving.pop(message.decision, None)
         self._denials.pop(message.decision, None)
         self._denials[message.decision] = denial  # the newest of a class is the one that counts
@@ -100,15 +101,15 @@ class Denying:
 
     def _refusal(self, message: Deny) -> str:
         try:
-            check(message.signature, message.spare, message.end_ts, time.time())
+            check(message.signature, message.spare, message.end_ts, time.time(), asks=message.asks)
         except ValueError as error:
             return str(error)
-        classes = {each.signature for each in self._denials.values() if each.id not in self._leaving}
-        if len(classes | {message.signature}) > MAX_CLASSES:
+        classes = {each.kind for each in self._denials.values() if each.id not in self._leaving}
+        if len(classes | {(message.signature, message.asks)}) > MAX_CLASSES:
             return f"expected at most {MAX_CLASSES} classes at a time"
         marker = read_marker(self._marker)
-        if marker is None:
-            return why_not(None)
+        if marker is None or why_not(marker, asks=message.asks):
+            return why_not(marker, asks=message.asks)
         return "" if marker == self._server and self._files is not None else self._open(marker)
 
     # -- what is done ------------------------------------------------------------------------------------------------
@@ -154,7 +155,7 @@ class Denying:
 
     def _step(self, files: Files, now_s: float, now_ts: float) -> list[Denied]:
         if self._changed:
-            newest = {each.signature: each for each in self._denials.values()}
+            newest = {each.kind: each for each in self._denials.values()}
             files.want(list(newest.values()), (*self._always, *self._own()))
             self._changed, self._unfinished = False, True
         if self._unfinished:

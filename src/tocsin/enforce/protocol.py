@@ -62,6 +62,7 @@ class Look(Struct, tag="look", frozen=True):
 class Deny(Struct, tag="deny", frozen=True):
     """Have the web server turn away a class of requests until `end_ts`, but for those from `spare`. Answered by Denied.
 
+    `asks`: only until the browser that sends them shows a cookie, which the answer sets.
     `decision` is the id by which `Allow` takes it back. A further one of the same class takes the first one's place.
     """
 
@@ -70,6 +71,7 @@ class Deny(Struct, tag="deny", frozen=True):
     signature: Signature
     spare: Annotated[list[str], Meta(max_length=MAX_SPARED)]
     end_ts: float
+    asks: bool = False
 
 
 class Allow(Struct, tag="allow", frozen=True):

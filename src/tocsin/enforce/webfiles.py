@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import secrets
 import time
 from hashlib import blake2s
 from pathlib import Path
@@ -16,7 +17,15 @@ from typing import TYPE_CHECKING, Protocol
 import msgspec
 from msgspec import Struct, field
 
-from tocsin.enforce.webserver import LEASE_S, Denial, Server, apache_classes, spare_names, subject_names
+from tocsin.enforce.webserver import (
+    LEASE_S,
+    Denial,
+    Server,
+    apache_classes,
+    question_page,
+    spare_names,
+    subject_names,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -80,16 +89,20 @@ def read_marker(path: Path) -> Marker | None:
         return None
 
 
-def why_not(marker: Marker | None, *, proxied: bool = False) -> str:
+def why_not(marker: Marker | None, *, proxied: bool = False, asks: bool = False) -> str:
     """Why a class cannot be denied, where it cannot; empty where the web server is set up. `proxied`: clients come
-    through proxies, whose addresses are all that a server sees that is not told: nobody could be spared.
+    through proxies, whose addresses are all that a server sees that is not told: nobody could be spared. `asks`: why
+    its senders cannot be asked.
     """
-    if marker is not None and proxied and not marker.clients:
+    what = "limit" if asks else "deny-request"
+    if marker is None:
+        return f"{what}: not set up; tocsin setup {'|'.join(present_servers() or LAYOUTS)}"
+    if asks and marker.server == "nginx":
+        return "limit: nginx has no place for the page that asks which every server takes part in"
+    if proxied and not marker.clients:
         module = "mod_remoteip" if marker.server == "apache" else "set_real_ip_from"
-        return f"deny-request: behind a proxy, and {marker.server} is not told the clients ({module}); set it up anew"
-    if marker is not None:
-        return ""
-    return f"deny-request: not set up; tocsin setup {'|'.join(present_servers() or LAYOUTS)}"
+        return f"{what}: behind a proxy, and {marker.server} is not told the clients ({module}); set it up anew"
+    return ""
 
 
 def present_servers() -> list[Server]:
@@ -127,13 +140,16 @@ class Files(Protocol):
 
 
 class _Slot(Struct):
-    signature: Signature
+    kind: tuple[Signature, bool]
     wanted: set[str] = field(default_factory=set)
     present: set[str] = field(default_factory=set)
 
 
 class ApacheFiles:
-    """`classes`, and for each class a folder `spare/SLOT` with a name for each subject that is spared."""
+    """`classes` and `asked`, and for each class a folder `spare/SLOT` with a name for each subject that is spared.
+
+    `page` is what those are answered who are asked; it sets a cookie, whose value is a name in `token`.
+    """
 
     def __init__(self, directory: Path, aliases: Mapping[str, Sequence[str]]) -> None:
         self._directory = directory
@@ -141,18 +157,19 @@ class ApacheFiles:
         self._slots: dict[int, _Slot] = {}
         self._number = 0
         self._in_force: set[int] = set()
+        self._token = ""
         self.clear()
 
     def want(self, denials: Sequence[Denial], always: Iterable[Network]) -> None:
         """These are to be denied from now on; whose class is denied already keeps its slot."""
         common = {name for network in always for name in spare_names(network)}
-        slots = {slot.signature: number for number, slot in self._slots.items()}
+        slots = {slot.kind: number for number, slot in self._slots.items()}
         wanted: set[int] = set()
         for denial in denials:
-            number = slots.get(denial.signature)
+            number = slots.get(denial.kind)
             if number is None:
                 self._number = number = self._number + 1
-                self._slots[number] = _Slot(denial.signature)
+                self._slots[number] = _Slot(denial.kind)
             names = {name for subject in denial.spare for name in subject_names(subject)}
             self._slots[number].wanted = names | common
             wanted.add(number)
@@ -200,13 +217,32 @@ class ApacheFiles:
 
     def renew(self, now_ts: float) -> None:
         """Write the classes with the seconds that are left, but for those whose spared are not all there."""
-        ready = [
-            (number, signature)
-            for number in sorted(self._in_force)
-            if self._slots[number].wanted <= self._slots[number].present
-            for signature in self._by_names(self._slots[number].signature)
-        ]
-        replace(self._directory / "classes", apache_classes(ready, now_ts))
+        ready: dict[bool, list[tuple[int, Signature]]] = {False: [], True: []}
+        for number in sorted(self._in_force):
+            slot = self._slots[number]
+            if slot.wanted <= slot.present:
+                signature, asks = slot.kind
+                ready[asks] += [(number, each) for each in self._by_names(signature)]
+        replace(self._directory / "classes", apache_classes(ready[False], now_ts))
+        if ready[True] and not self._token:
+            self._mint()
+        replace(self._directory / "asked", apache_classes(ready[True], now_ts))
+        if self._token and not ready[True]:
+            self._forget_token()
+
+    def _mint(self) -> None:
+        """A cookie for as long as somebody is asked: what it was the last time opens nothing."""
+        self._token = secrets.token_hex(16)
+        (self._directory / "token" / self._token).touch(0o644)
+        replace(self._directory / "page", question_page(self._token))
+
+    def _forget_token(self) -> None:
+        self._token = ""
+        tokens = self._directory / "token"
+        tokens.mkdir(exist_ok=True)
+        tokens.chmod(0o711)
+        for token in tokens.iterdir():
+            token.unlink(missing_ok=True)
 
     def _by_names(self, signature: Signature) -> list[Signature]:
         """The class once for each name that its site has."""
@@ -215,7 +251,9 @@ class ApacheFiles:
 
     def clear(self) -> None:
         """Deny nothing, and forget who was spared."""
-        replace(self._directory / "classes", b"")
+        for file in ("classes", "asked"):
+            replace(self._directory / file, b"")
+        self._forget_token()
         self._slots.clear()
         self._in_force = set()
         spare = self._directory / "spare"

@@ -41,20 +41,30 @@ _LATE_S = 2  # a clock that is set, a request that waited
 
 
 class Denial(Struct, frozen=True):
-    """One class of requests that is turned away until `end_ts`, but for those from `spare` (addresses, IPv6 /64)."""
+    """One class of requests that is turned away until `end_ts`, but for those from `spare` (addresses, IPv6 /64).
+    `asks`: only until the browser that sends them shows a cookie.
+    """
 
     id: str
     signature: Signature
     spare: tuple[str, ...]
     end_ts: float
+    asks: bool = False
+
+    @property
+    def kind(self) -> tuple[Signature, bool]:
+        """What a further denial takes the place of."""
+        return self.signature, self.asks
 
 
-def check(signature: Signature, spare: Sequence[str], end_ts: float, now_ts: float) -> None:
+def check(signature: Signature, spare: Sequence[str], end_ts: float, now_ts: float, *, asks: bool = False) -> None:
     """ValueError says why such requests are not turned away.
 
-    Texts may be of bounded length, without control characters; a class must be told by more than its method or host;
-    spared are canonical addresses or IPv6 /64; the end lies within an hour.
+    Texts may be of bounded length, without control characters; a class must be told by more than its method or host,
+    or be of pages (GET) and only ask; spared are canonical addresses or IPv6 /64; the end lies within an hour.
     """
+    if asks and signature.method != "GET":
+        raise ValueError(f"method: expected GET where browsers are asked, got {signature.method!r:.80}")
     for name, most in MAX_CHARS.items():
         text = getattr(signature, name)
         if text is not None and (_size(text) > most or _CONTROL.search(text)):
@@ -63,7 +73,7 @@ def check(signature: Signature, spare: Sequence[str], end_ts: float, now_ts: flo
         raise ValueError(f"method: expected a word, got {signature.method!r:.80}")
     if signature.vhost is not None and not _site(signature.vhost):
         raise ValueError("vhost: expected a name, got an empty text")
-    _check_path(signature)
+    _check_path(signature, asks=asks)
     if len(spare) > MAX_SPARED:
         raise ValueError(f"expected at most {MAX_SPARED} spared, got {len(spare)}")
     for subject in spare:
@@ -80,10 +90,10 @@ def _size(text: str) -> float:
         return math.inf
 
 
-def _check_path(signature: Signature) -> None:
+def _check_path(signature: Signature, *, asks: bool) -> None:
     path = signature.path
     told = path is not None or signature.query is not None or signature.user_agent is not None
-    if not told:
+    if not told and not asks:
         raise ValueError("a class needs a path, a query or a user agent")
     if path is None:
         return
@@ -91,7 +101,7 @@ def _check_path(signature: Signature) -> None:
         raise ValueError(f"path: expected one from the root, got {path!r:.80}")
     if path.count("*") > MAX_WILDCARDS or any(part.count("*") > 1 for part in path.split("/")):
         raise ValueError(f"path: expected one * in a segment, {MAX_WILDCARDS} in all, got {path!r:.80}")
-    if "*" in path and not path.strip("/*") and not (signature.query or signature.user_agent):
+    if "*" in path and not path.strip("/*") and not (signature.query or signature.user_agent or asks):
         raise ValueError(f"path: {path!r} alone is most of the site")
 
 
@@ -127,6 +137,11 @@ _NETWORKS = (
     rf"^(\d+) (?:(?=((?:{_HEX}){{4}}|(?:{_HEX}){{2,3}}:))(?=((?:{_HEX}){{3}}|(?:{_HEX}){{2}}:))((?:{_HEX}){{2}})"
     r"|(((\d+\.)\d+\.)\d+\.))"
 )
+BROWSER, ROBOT = r"^(?:Mozilla|Opera)/\d", r"bot|crawl|spider|slurp|https?:|@"  # what agents claim to be
+EMBEDDED = (
+    r"\.(?:css|m?js|map|wasm|woff2?|ttf|otf|eot|png|jpe?g|gif|webp|avif|svg|ico|bmp|mp3|mp4|ogg|webm|xml|txt|pdf|zip)$"
+)
+_COOKIE = r"(?:^|[;,][ ]?)tocsin=([0-9a-f]{32})(?:[;,]|$)"
 _WIDTHS = ("64", "48", "32", "24", "16", "8")  # of the networks that these groups name, from the second on
 # `%{HTTP_HOST}` and `%{HTTP_USER_AGENT}` would have every answer say that it varies with them.
 _VALUES = (
@@ -142,25 +157,54 @@ def apache_conf(directory: str) -> str:
     address it leads to is not what the client wrote), nor is a subrequest.
     Where the file is empty or missing this costs one stat(2) a request. `directory` holds no quotes or spaces.
     """
-    classes, spare = f"{directory}/classes", f"{directory}/spare"
-    request = r" . '\t' . ".join(_VALUES)
-    networks = " || ".join(f"-e '{spare}/$1/{width}-${group}'" for group, width in enumerate(_WIDTHS, 2))
-    conditions = (
-        f"-s '{classes}'",
-        "%{IS_SUBREQ} == 'false' && -z reqenv('REDIRECT_STATUS')",
-        rf"%{{TIME}} . '\n' . file('{classes}') . '\n' . {request} =~ m#{_LEASE}{_CLASS}{_REQUEST}#",
-        f"! -e '{spare}/$2/%{{REMOTE_ADDR}}'",
-        f"! ( '$2 %{{REMOTE_ADDR}}' =~ m#{_NETWORKS}# && ( {networks} ) )",
+    asks = (
+        f"! ( req_novary('Cookie') =~ m#{_COOKIE}# && -e '{directory}/token/$1' )",
+        f"req_novary('User-Agent') =~ m#{BROWSER}#",
+        f"! ( req_novary('User-Agent') =~ m#{ROBOT}#i )",
+        f"! ( %{{REQUEST_URI}} =~ m#{EMBEDDED}#i )",
     )
-    condition = " \\\n    && ".join(conditions)
+    closes = "    <IfModule setenvif_module>\n        SetEnvIf Request_URI ^ nokeepalive\n    </IfModule>\n"
     return (
         "# Written by `tocsin setup apache`; `tocsin setup apache --remove` takes it away.\n"
-        f"# While tocsin guard says so in {classes}, some requests are answered with 429 before\n"
-        "# PHP starts. Nothing needs to be reloaded, and nothing is denied any more soon after guard has ended.\n"
-        f'<IfModule alias_module>\n<If "{condition}">\n'
-        "    <IfModule setenvif_module>\n        SetEnvIf Request_URI ^ nokeepalive\n    </IfModule>\n"
-        "    ErrorDocument 429 default\n    Redirect 429 /\n</If>\n</IfModule>\n"
+        f"# While tocsin guard says so in {directory}/classes, some requests are answered with 429\n"
+        "# before PHP starts; while it says so in asked, some are until their browser has run a line of script.\n"
+        "# Nothing needs to be reloaded, and nobody is denied anything any more soon after guard has ended.\n"
+        f'<IfModule alias_module>\n<If "{_apache_condition(directory, "classes")}">\n{closes}'
+        "    ErrorDocument 429 default\n    Redirect 429 /\n</If>\n"
+        f'<If "{_apache_condition(directory, "asked", *asks)}">\n'
+        f'    ErrorDocument 429 "%{{file:{directory}/page}}"\n    Redirect 429 /\n</If>\n</IfModule>\n'
     )
+
+
+def _apache_condition(directory: str, name: str, *further: str) -> str:
+    """What is true of a request that belongs to a class of the file `name`, of somebody who is not spared."""
+    classes, spare = f"{directory}/{name}", f"{directory}/spare"
+    request = r" . '\t' . ".join(_VALUES)
+    networks = " || ".join(f"-e '{spare}/$1/{width}-${group}'" for group, width in enumerate(_WIDTHS, 2))
+    return " \\\n    && ".join(
+        (
+            f"-s '{classes}'",
+            "%{IS_SUBREQ} == 'false' && -z reqenv('REDIRECT_STATUS')",
+            *further,
+            rf"%{{TIME}} . '\n' . file('{classes}') . '\n' . {request} =~ m#{_LEASE}{_CLASS}{_REQUEST}#",
+            f"! -e '{spare}/$2/%{{REMOTE_ADDR}}'",
+            f"! ( '$2 %{{REMOTE_ADDR}}' =~ m#{_NETWORKS}# && ( {networks} ) )",
+        )
+    )
+
+
+def question_page(token: str) -> bytes:
+    """What those are answered who are asked: a browser that runs the script is let through at once. Three times at
+    most, where no cookie reaches the server. `token` is of hexadecimal digits.
+    """
+    return (
+        "<!doctype html><html lang=en><meta name=viewport content=width=device-width><title>One moment</title>"
+        "<p>One moment: this site is keeping out a flood of requests; your browser shows that it sends none of them."
+        "<noscript><p>For that it has to allow this site's script and cookie; or come back in some minutes.</noscript>"
+        f"<script>document.cookie='tocsin={token}; path=/; max-age=3600; SameSite=Lax';"
+        f"var key='tocsin{token}',times=+sessionStorage.getItem(key);sessionStorage.setItem(key,times+1);"
+        f"if(times<3&&document.cookie.indexOf('{token}')>=0)location.reload()</script>\n"
+    ).encode()
 
 
 def apache_classes(slots: Iterable[tuple[int, Signature]], now_ts: float, zone: tzinfo | None = None) -> bytes:

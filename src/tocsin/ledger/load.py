@@ -16,7 +16,7 @@ from tocsin.ledger.writer import DECISION_COLUMNS, decision_of
 from tocsin.model import Decision, parts_of
 
 _DENIALS = f"""SELECT {DECISION_COLUMNS} FROM decision AS denial
-    WHERE subject = '' AND action = 'deny-request' AND held IS NULL AND end_ts > ? AND NOT EXISTS (
+    WHERE subject = '' AND action IN ('deny-request', 'limit') AND held IS NULL AND end_ts > ? AND NOT EXISTS (
         SELECT 1 FROM decision WHERE subject = '' AND action = 'lift' AND lifts = denial.id) ORDER BY rowid"""  # noqa: S608  constant
 
 

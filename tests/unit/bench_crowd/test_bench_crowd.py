@@ -189,6 +189,33 @@ def test_what_guard_sees_of_what_is_stopped() -> None:
     banned.take(ban("b1", "192.0.2.7", 0.0, None), 0.0)
     denied.take(Decision("d1", "deny-request", "", 0.0, 9.0, "contrast", None, signature=Signature(method="POST")), 0.0)
     one = line(text, 1.0)
-    assert seen([one], [banned.stopping(one)]) == []
-    assert seen([one], [denied.stopping(one)]) == [text.replace("200 674", "429 226")]
-    assert seen([one], [None]) == [text]
+    assert seen([one], [banned.answered(one)]) == []
+    assert seen([one], [denied.answered(one)]) == [text.replace("200 674", "429 226")]
+    assert seen([one], [(None, False)]) == [text]
+
+
+@pytest.mark.parametrize(
+    ("label", "request_line", "agent", "shown"),
+    [
+        ("visitor", "GET /x", "Mozilla/5.0 (X11; Linux)", ["429 226", "200 674", "200 674"]),
+        ("attack", "GET /x", "Mozilla/5.0 (X11; Linux)", ["429 226", "429 226"]),
+        ("attack", "GET /x", "python-requests/2.32.3", ["200 674", "200 674"]),
+        (
+            "googlebot",
+            "GET /x",
+            "Mozilla/5.0 (compatible; Googlebot/2.1; +http://www.google.com/bot.html)",
+            ["200 674"] * 2,
+        ),
+        ("visitor", "GET /x.css", "Mozilla/5.0 (X11; Linux)", ["200 674", "200 674"]),
+        ("visitor", "POST /x", "Mozilla/5.0 (X11; Linux)", ["200 674", "200 674"]),
+    ],
+)
+def test_who_is_asked_comes_again_where_it_is_a_browser(
+    label: str, request_line: str, agent: str, shown: list[str]
+) -> None:
+    force = Force(with_vhost=False)
+    force.take(Decision("a1", "limit", "", 0.0, 9.0, "contrast", None, signature=Signature(method="GET")), 0.0)
+    text = f'192.0.2.7 - - [01/Nov/2026:10:00:00 +0000] "{request_line} HTTP/1.1" 200 674 "-" "{agent}"'
+    both = [line(text, 1.0, label=label), line(text, 2.0, label=label)]
+    answers = [force.answered(one) for one in both]
+    assert [each.split('" ')[1][:7] for each in seen(both, answers)] == shown

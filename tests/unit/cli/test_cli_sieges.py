@@ -21,7 +21,7 @@ from tocsin.config import parse
 from tocsin.decide.siege import RENEWED, Change, Siege, SiegeSettings
 from tocsin.guard import Watcher
 from tocsin.ledger.store import Ledger
-from tocsin.model import Decision, Evidence, Finding, Signature
+from tocsin.model import Action, Decision, Evidence, Finding, Signature
 from tocsin.steering import Steering, what_is_done
 
 NOW_TS = 1_793_016_000.0  # 2026-10-26 12:00 UTC
@@ -83,13 +83,21 @@ def watcher(tmp_path: Path) -> Iterator[Watcher]:
     guard.announcer.close()
 
 
-def besiege(guard: Watcher, *, note: str = NOTE, name: str = "f", times: int = 1, agents: bool = False) -> Siege:
+def besiege(
+    guard: Watcher,
+    *,
+    note: str = NOTE,
+    name: str = "f",
+    times: int = 1,
+    agents: bool = False,
+    asks: Signature | None = None,
+) -> Siege:
     """A siege as the crowd begins it: it is there, and a change is told."""
     description = (("method", "POST"), ("path", "/xmlrpc.php"))
     siege = Siege(
         description, description, frozenset(description), CLASS, times, agents, found(name, note), note, normal=0.28,
-        limit=16.0, turned_away=times == 1, began_ts=NOW_TS, hot_ts=NOW_TS, counted={}, spared={"192.0.2.9": 1.0},
-        arrivals=498.0,
+        limit=16.0, turned_away=times == 1, told=CLASS if times == 1 else asks, began_ts=NOW_TS, hot_ts=NOW_TS,
+        counted={}, spared={"192.0.2.9": 1.0}, arrivals=498.0,
     )  # fmt: skip
     guard.crowd.sieges.all.append(siege)
     guard.crowd.sieges.hear(Change("enter", NOW_TS, siege.signature, note, siege.finding))
@@ -136,20 +144,23 @@ def test_guard_says_each_change_once_and_no_renewal(watcher: Watcher) -> None:
 
 
 @pytest.mark.parametrize(
-    ("times", "agents", "cannot_deny", "observe", "says"),
+    ("times", "agents", "why_not", "observe", "says"),
     [
-        (1, False, None, False, "turned away in the web server, its senders banned for 10m"),
-        (1, False, None, True, "would be turned away in the web server, its senders would be banned for 10m"),
+        (1, False, "", False, "turned away in the web server, its senders banned for 10m"),
+        (1, False, "", True, "would be turned away in the web server, its senders would be banned for 10m"),
         (1, False, "not set up", False, "its senders banned for 10m; not turned away in the web server: not set up"),
-        (2, True, None, False, "who sends 2 of them by several agents banned for 10m"),
-        (3, False, "not set up", True, "who sends 3 of them would be banned for 10m"),
+        (2, True, "", False, "browsers asked to show a cookie, who sends 2 of them by several agents banned for 10m"),
+        (3, False, "nginx", True, "who sends 3 of them would be banned for 10m; not asked to show a cookie: nginx"),
     ],
 )
 def test_what_is_done_in_words(
-    watcher: Watcher, times: int, agents: bool, cannot_deny: str | None, observe: bool, says: str
+    watcher: Watcher, times: int, agents: bool, why_not: str, observe: bool, says: str
 ) -> None:
-    siege = besiege(watcher, times=times, agents=agents)
-    assert what_is_done(siege, SiegeSettings(), cannot_deny, observe=observe) == says
+    siege = besiege(watcher, times=times, agents=agents, asks=Signature("GET"))
+    cannot: dict[Action, str] = {"deny-request": why_not, "limit": why_not} if why_not else {}
+    assert what_is_done(siege, SiegeSettings(), cannot, observe=observe) == says
+    siege.told = None
+    assert "cookie" not in what_is_done(siege, SiegeSettings(), cannot, observe=observe)
 
 
 # -- why sieges --------------------------------------------------------------------------------------------------------
@@ -167,7 +178,7 @@ def test_why_sieges_tells_what_was_done_with_renewals_in_one_line(tmp_path: Path
         "  the last lines:",
         "    /var/log/access.log:7: 192.0.2.7 - - evil \\x1b[2J",
         f"  2026-10-26 12:00:00 UTC: {until} at most; renewed 2 times, spares 16 addresses now",
-        f"  2026-10-26 12:05:00 UTC: turned away no more. {END.capitalize()}.",
+        f"  2026-10-26 12:05:00 UTC: the web server lets them all through again. {END.capitalize()}.",
         "  1 address sent too many of them; `tocsin why ADDRESS` tells more",
     ]
     assert "no guard is running" in ran.err
@@ -228,7 +239,7 @@ def test_status_shows_sieges(tmp_path: Path, watcher: Watcher, monkeypatch: pyte
     siege = besiege(watcher)
     siege.denied, siege.denied_until_ts = "d", NOW_TS + 600
     besiege(watcher, name="g").left_ts = NOW_TS + 60
-    watcher.pipeline.cannot_deny = None
+    watcher.pipeline.cannot = {}
     watcher.policy.settings = replace(watcher.policy.settings, observe=False)
     watcher.crowd.mask = 3
     out = status_with(tmp_path, monkeypatch, watcher)
@@ -245,7 +256,7 @@ def test_status_of_a_guard_that_observes_names_no_lease(
 ) -> None:
     siege = besiege(watcher)
     siege.denied, siege.denied_until_ts = "d", NOW_TS + 600
-    watcher.pipeline.cannot_deny = None
+    watcher.pipeline.cannot = {}
     out = status_with(tmp_path, monkeypatch, watcher)
     assert "would be turned away in the web server, its senders would be banned for 10m\n" in out
 

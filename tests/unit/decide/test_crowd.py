@@ -11,7 +11,7 @@ from crowding import START_TS, Line, address, crowd, line, log, visit, visitors,
 
 from tocsin.decide.records import kind_of
 from tocsin.decide.siege import Change, SiegeSettings
-from tocsin.model import Decision, Finding
+from tocsin.model import Decision, Finding, Signature
 from tocsin.replay import Replay
 
 QUIET_S = 2400.0
@@ -129,6 +129,9 @@ def test_scrapers_that_look_like_landing_visitors_are_told_by_their_second_page(
         attack.append(line(START_TS + QUIET_S + n / 4, rng.choice(pool), asked, 200, "-", agent))
     played = Played(tmp_path, log(visitors(8, 0, QUIET_S + 660), attack))
     assert played.of("deny-request") == []
+    questions = played.of("limit")
+    assert {each.signature for each in questions} == {Signature("GET")}
+    assert questions[0].start_ts - START_TS - QUIET_S < 30
     banned = {ban.subject for ban in played.of("ban")}
     assert banned <= set(pool)
     assert len(banned) >= 55

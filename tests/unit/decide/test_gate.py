@@ -5,14 +5,15 @@ from __future__ import annotations
 import pytest
 
 from tocsin.decide.gate import Present, measure_of
-from tocsin.decide.siege import SiegeSettings, signature_of, text_of
+from tocsin.decide.siege import REFUSED_TIMES, Siege, SiegeSettings, question_of, signature_of, text_of
 from tocsin.detect.contrast import Description
 from tocsin.detect.normal import Asked, Normal, Request
-from tocsin.model import Signature
+from tocsin.model import Finding, Signature
 
 T0 = 1_793_000_000.0
 XMLRPC: Description = (("method", "POST"), ("path", "/xmlrpc.php"))
 SHOP: Description = (("method", "GET"), ("path", "/shop/"))
+FINDING = Finding("f", "contrast", "", T0, 9, 60.0)
 STRANGERS = {f"198.51.100.{n}": ("agent/1", "agent/2", "agent/3") for n in range(20)}
 
 
@@ -82,3 +83,24 @@ def test_only_what_a_signature_can_say_is_turned_away(
 ) -> None:
     assert signature_of(description) == signature
     assert text_of(description) == text
+
+
+@pytest.mark.parametrize(
+    ("description", "asked"),
+    [
+        (XMLRPC, None),
+        (SHOP, Signature("GET")),
+        ((("vhost", "shop.example"), ("contact", "no referer")), Signature("GET", vhost="shop.example")),
+        ((("method", "HEAD"),), None),
+    ],
+)
+def test_who_can_be_asked_is_asked_about_all_pages(description: Description, asked: Signature | None) -> None:
+    assert question_of(description) == asked
+
+
+def test_who_is_refused_is_not_banned_for_asking_again_as_browsers_do() -> None:
+    siege = Siege(SHOP, SHOP, frozenset(SHOP), Signature(), 2, False, FINDING, "", normal=0.0, limit=9.0,
+                  turned_away=False, told=None, began_ts=0.0, hot_ts=0.0, counted={}, spared={})  # fmt: skip
+    assert not any(siege.count("192.0.2.1", 20.0 * n, "a", refused=True) for n in range(REFUSED_TIMES - 1))
+    assert siege.count("192.0.2.1", 200.0, "a", refused=True)
+    assert [siege.count("192.0.2.2", ts, "a") for ts in (0.0, 1.0, 20.0)] == [False, False, True]

@@ -99,6 +99,36 @@ def test_what_takes_the_place_of_a_class_leaves_no_gap(directory: Path) -> None:
     assert list((directory / "spare").iterdir()) == []
 
 
+def test_who_is_asked_gets_a_cookie_that_is_good_while_somebody_is_asked(directory: Path) -> None:
+    denying = made(directory)
+    denying.take(msgspec.structs.replace(deny(1, ["192.0.2.1"], Signature("GET")), asks=True))
+    denying.take(deny(2, [], Signature("GET", "/x")))
+    assert all(each.receipt.ok for each in settle(denying, 2))
+    assert (directory / "asked").read_text().splitlines()[1:] == ["1\tGET\t\t\t\t"]
+    assert classes(directory) == ["2\tGET\t\t\t/x\t"]
+    (first,) = (directory / "token").iterdir()
+    assert f"tocsin={first.name};" in (directory / "page").read_text()
+    denying.take(Allow(3, "d1"))
+    settle(denying, 1)
+    assert (directory / "asked").read_bytes() == b""
+    assert list((directory / "token").iterdir()) == []
+    denying.take(msgspec.structs.replace(deny(4, [], Signature("GET")), asks=True))
+    settle(denying, 1)
+    (second,) = (directory / "token").iterdir()
+    assert first != second
+    made(directory)
+    assert list((directory / "token").iterdir()) == []
+
+
+def test_only_pages_are_asked_for_and_a_class_may_be_all_of_them(directory: Path) -> None:
+    denying = made(directory)
+    for signature in (Signature("POST", "/x"), Signature(path="/x"), Signature("GET", "x")):
+        (answer,) = denying.take(msgspec.structs.replace(deny(1, [], signature), asks=True))
+        assert "expected" in answer.receipt.error
+    (answer,) = denying.take(deny(2, [], Signature("GET")))
+    assert "needs a path" in answer.receipt.error
+
+
 def test_a_denial_ends_by_itself_and_with_its_enforcer(directory: Path) -> None:
     denying = made(directory)
     denying.take(deny(1, [], end_s=0.3))
@@ -145,6 +175,8 @@ def test_behind_a_proxy_the_server_must_know_the_clients() -> None:
     assert "mod_remoteip" in why_not(Marker("apache", "/x"), proxied=True)
     assert why_not(Marker("apache", "/x", clients=True), proxied=True) == ""
     assert why_not(Marker("apache", "/x")) == ""
+    assert why_not(Marker("apache", "/x"), asks=True) == why_not(Marker("nginx", "/x")) == ""
+    assert why_not(Marker("nginx", "/x"), asks=True).startswith("limit: nginx")
 
 
 def test_the_watcher_says_once_what_can_be_pasted(
@@ -155,7 +187,8 @@ def test_the_watcher_says_once_what_can_be_pasted(
     heard: list[Receipt] = []
     ours, theirs = sockets
     denials = Denials(Enforcer(ours), tmp_path / "web.json", lambda _kind, text, **_: said.append(text), heard.extend)
-    assert "not set up" in (denials.why_not() or "")
+    assert set(denials.cannot()) == {"deny-request", "limit"}
+    assert "not set up" in denials.cannot()["deny-request"]
     denials.say_rule(XMLRPC)
     denials.say_rule(XMLRPC)
     assert len(said) == 1
@@ -168,6 +201,7 @@ def test_the_watcher_says_once_what_can_be_pasted(
     denials.answered(Denied(1, Receipt("deny", "", "d1", ok=True, ts=now_ts)))
     (shown,) = denials.status()["denied"]
     assert shown == {
+        "action": "deny-request",
         "signature": {"method": "POST", "path": "/xmlrpc.php"},
         "until_ts": now_ts + 60,
         "spared": 1,
