@@ -73,7 +73,7 @@ class Force:
         browser was asked for its cookie, which people's browsers have from then on.
         """
         span = self.stopping(line)
-        if span is None or span.decision.action != "limit" or line.label not in PEOPLE:
+        if span is None or not opens(span.decision) or line.label not in PEOPLE:
             return span, False
         browser = line.who, self.request(line).user_agent or ""
         if browser in self.asked:
@@ -110,6 +110,12 @@ class Force:
         return self._classes
 
 
+def opens(decision: Decision) -> bool:
+    """Whether a browser that shows the cookie is let through."""
+    of_pages = decision.signature is not None and decision.signature.method == "GET"
+    return decision.action == "limit" or (decision.action == "deny-request" and of_pages)
+
+
 def is_met(decision: Decision, request: HttpRequest) -> bool:
     """Whether the web server would turn a request away or ask its sender, as its configuration says."""
     if not fits(decision.signature, request):
@@ -129,6 +135,8 @@ def fits(signature: Signature | None, request: HttpRequest) -> bool:
     if signature is None:
         return False
     if signature.method is not None and request.method != signature.method:
+        return False
+    if signature.protocol is not None and request.protocol != signature.protocol:
         return False
     if signature.vhost is not None and (request.vhost or "").partition(":")[0] != signature.vhost.partition(":")[0]:
         return False

@@ -213,6 +213,7 @@ def named(decision: Decision) -> str:
         "query": each.query,
         "vhost": each.vhost,
         "agent": each.user_agent,
+        "protocol": each.protocol,
     }
     return " ".join(f"{name}={value}" for name, value in fields.items() if value is not None)
 

@@ -139,7 +139,7 @@ class Watcher:
         marker, proxied = marker_path(config.file), bool(config.proxies.trusted)
         self.enforcing = Enforcing(enforcer, self.policy, self.ledger, self.announcer.say, marker, proxied=proxied)
         self.enforcing.denials.restore(saved.denials)
-        self.pipeline.cannot = self.enforcing.denials.cannot()
+        self._ask_web_server()
         if self.jailing is not None:
             self.jailing.begin(self.pipeline)
 
@@ -388,9 +388,14 @@ class Watcher:
         now_s = time.monotonic()
         self._checkpoint_due_s = now_s + max(CHECKPOINT_EVERY_S, CHECKPOINT_SHARE * (now_s - began_s))
 
+    def _ask_web_server(self) -> None:
+        """What can be done there."""
+        self.pipeline.cannot = self.enforcing.denials.cannot()
+        self.crowd.sieges.asks = "limit" not in self.pipeline.cannot
+
     def _refresh_host(self, now_ts: float) -> None:
         """What changes by itself: who is logged in, which bans have ended, whether the web server is set up."""
-        self.pipeline.cannot = self.enforcing.denials.cannot()
+        self._ask_web_server()
         self.policy.expire(now_ts)
         if refresh_allow(self.allow, self.config):
             for lift in self.policy.spare(now_ts):

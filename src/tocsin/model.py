@@ -302,7 +302,7 @@ class Evidence(Struct, frozen=True, gc=False):
 
 class Signature(Struct, frozen=True, omit_defaults=True):
     """A class of requests. `path` is exact, or with `*` for one segment or a part of it; `query` and `user_agent` are
-    literal substrings (`query` empty and given: no query). What is None is not asked for.
+    literal substrings (`query` empty and given: no query), `protocol` as in `HTTP/1.0`. What is None is not asked for.
     """
 
     method: str | None = None
@@ -310,6 +310,7 @@ class Signature(Struct, frozen=True, omit_defaults=True):
     query: str | None = None
     vhost: str | None = None
     user_agent: str | None = None
+    protocol: str | None = None
 
     @property
     def text(self) -> str:
@@ -319,6 +320,7 @@ class Signature(Struct, frozen=True, omit_defaults=True):
             parts.append(f'query with "{self.query}"' if self.query else "without a query")
         parts += [f'agent with "{self.user_agent}"'] if self.user_agent else []
         parts += [f"site {self.vhost}"] if self.vhost else []
+        parts += [self.protocol] if self.protocol else []
         return ", ".join(part for part in parts if part) or "all requests"
 
 

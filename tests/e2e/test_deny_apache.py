@@ -249,12 +249,15 @@ def test_who_claims_to_be_a_browser_is_asked_to_show_it_and_let_through(deny: De
     assert shown is not None
     cookies = (shown[1], f"a=b; {shown[1]}; c=d", f"{shown[1]}0", f"tocsin={'0' * 32}", "tocsin=../../classes", "")
     assert [asker.ask(ATTACKER4, "/", User_Agent=BROWSER, Cookie=each) for each in cookies] == [200, 200] + [429] * 4
-    # A class that is turned away is so with the cookie, too.
-    assert deny.deny("d1", Signature("GET", "/page.html")).ok
-    answers = [asker.ask(ATTACKER4, each, User_Agent=BROWSER, Cookie=shown[1]) for each in ("/", "/page.html")]
-    assert answers == [200, 429]
+    # What is posted is turned away with the cookie, too; a page, whoever asks, only without.
+    assert deny.deny("d1", XMLRPC).ok
+    assert deny.deny("d2", Signature("GET", "/page.html")).ok
+    assert asker.ask(ATTACKER4, "/xmlrpc.php", "POST", User_Agent=BROWSER, Cookie=shown[1]) == 429
+    assert asker.ask(ATTACKER4, "/page.html", User_Agent="curl/8.5.0") == 429
+    assert asker.ask(ATTACKER4, "/page.html", User_Agent="curl/8.5.0", Cookie=shown[1]) == 200
     assert deny.allow("a1").ok
     assert [asker.ask(ATTACKER4, each, User_Agent=BROWSER) for each in ("/", "/page.html")] == [200, 429]
+    assert deny.allow("d2").ok
     # The next time it is another cookie.
     assert deny.deny("a2", Signature("GET"), action="limit").ok
     assert asker.ask(ATTACKER4, "/", User_Agent=BROWSER, Cookie=shown[1]) == 429

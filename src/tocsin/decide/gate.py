@@ -61,7 +61,8 @@ def measure_of(
     is_form: bool = False,
 ) -> Measure:
     """The narrowest sufficient measure against a class. `purity` is how much of it is excess, 0 to 1. `is_form`: it is
-    the page from which what is under siege is posted, where everybody begins who has a right to.
+    the page from which what is under siege is posted, where everybody begins who has a right to, and who is turned away
+    there is turned away for good.
     """
     if present.visiting > VISITING_SHARE:
         return Measure(0, f"{present.visiting:.0%} of those who send such requests are visitors")

@@ -6,9 +6,9 @@ remembered of visitors and what is seen of them now (`gate.py`), before anything
 - Whoever sends `times` requests of the class is banned. Spared are visitors, and whoever sent such requests a quarter
   of an hour and more before.
 - A class that one request is enough for is turned away in the web server (`deny-request`), because an address that
-  comes once is banned too late.
-- Where visitors begin with such requests, too, whoever claims to be a browser is asked to show it (`limit`): the web
-  server answers with a page whose script sets a cookie and asks again. That takes a browser a moment.
+  comes once is banned too late. Of pages, it asks who wants them to show that he is a browser: it answers with a page
+  whose script sets a cookie and asks again. That takes a browser a moment.
+- Where visitors begin with such requests, too, only who claims to be a browser is asked (`limit`).
 - A class that does not pass the gate is an alarm and no more: it looks like visitors.
 
 It ends by itself when for `calm_s` few such requests came; it is taken up again at once when they come back within
@@ -35,7 +35,7 @@ COUNTED_MAX = 50_000
 COUNTED_WITHIN_S = 600.0
 JUDGED_AFTER_S = 10.0
 REFUSED_TIMES = 8  # a browser that is asked once comes back with the cookie; so do its other tabs
-SIGNED = frozenset(("method", "path", "query", "vhost", "user_agent"))
+SIGNED = frozenset(("method", "path", "query", "vhost", "user_agent", "protocol"))
 
 
 class SiegeSettings(Struct, frozen=True):
@@ -86,7 +86,7 @@ class Siege(Struct):
     strangers send in a minute, `limit` how many made it a siege, `arrivals` how many came in the last. Who sends
     `times` of them (`agents`: by several agents) is banned: `counted` are the requests of each address. `spared` is
     whom no measure is to hit. `told` is the class as the web server is told of it, which turns it away (`turned_away`)
-    or asks its senders; None: it does neither.
+    or asks its senders; None: it does neither. `opens`: who is turned away gets through if he is a browser.
     """
 
     description: Description
@@ -100,6 +100,7 @@ class Siege(Struct):
     normal: float
     limit: float
     turned_away: bool
+    opens: bool
     told: Signature | None
     began_ts: float
     hot_ts: float
@@ -126,13 +127,14 @@ class Siege(Struct):
         if len(self.counted) > COUNTED_MAX:
             del self.counted[next(iter(self.counted))]
         sent.several = sent.several or agent != sent.agent
-        if refused and not self.turned_away:
+        if refused and (self.opens or not self.turned_away):
             sent.refused += 1
         else:
             sent.served += 1
-        if self.times > 1 and ts < sent.since_ts + JUDGED_AFTER_S:  # it might yet be told for a visitor
+        times = max(self.times, 2) if self.opens else self.times  # who was served has shown to be a browser
+        if times > 1 and ts < sent.since_ts + JUDGED_AFTER_S:  # it might yet be told for a visitor
             return False
-        return sent.refused >= REFUSED_TIMES or (sent.served >= self.times and sent.several >= self.agents)
+        return sent.refused >= REFUSED_TIMES or (sent.served >= times and sent.several >= self.agents)
 
     def spare(self, subject: str, ts: float) -> None:
         """Spare an address from now on; who was spared longest ago makes room."""
@@ -163,10 +165,12 @@ class Siege(Struct):
 
 def signature_of(description: Description) -> Signature | None:
     """The class as the web server is told of it. None where it says of nothing what is asked for or who asks, or says
-    what no signature can.
+    what no signature can (a protocol without a method among it).
     """
     values = {dimension: value for dimension, value in description if dimension in SIGNED}
     if len(values) < len(description) or not values.keys() & {"path", "query", "user_agent"}:
+        return None
+    if "protocol" in values and not ("method" in values and values["protocol"]):
         return None
     return Signature(**values)
 
@@ -184,5 +188,5 @@ def text_of(description: Description) -> str:
     """A class for people, with what no signature can say."""
     values = dict(description)
     signed = Signature(**{name: value for name, value in values.items() if name in SIGNED})
-    beside = [values[name] for name in ("protocol", "contact") if values.get(name)]
+    beside = [values["contact"]] if values.get("contact") else []
     return ", ".join([signed.text, *beside] if signed != Signature() or not beside else beside)

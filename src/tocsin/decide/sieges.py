@@ -42,7 +42,9 @@ RISKY = frozenset(("user_agent", "vhost"))  # what narrows a description only wh
 
 
 class Sieges:
-    """All sieges. `window` are the requests of the last minute, judged; `latest` the last lines of strangers."""
+    """All sieges. `window` are the requests of the last minute, judged; `latest` the last lines of strangers. `asks`
+    says whether the web server can ask who wants a page to show that he is a browser.
+    """
 
     def __init__(
         self, normal: Normal, visitors: Visitors, settings: SiegeSettings, hear: Callable[[Change], None]
@@ -51,6 +53,7 @@ class Sieges:
         self.visitors = visitors
         self.settings = settings
         self.hear = hear
+        self.asks = True
         self.all: list[Siege] = []
         self.window: deque[Seen] = deque()
         self.latest: deque[tuple[Record, Row]] = deque(maxlen=LATEST)
@@ -195,7 +198,7 @@ class Sieges:
         if asked and len(asked) < len(description):
             present.visiting = max(present.visiting, self._present(asked).visiting)
         posted = {one.signature.path for one in self.all if one.left_ts is None and POST in one.wanted}
-        is_form = POST not in description and dict(description).get("path") in posted
+        is_form = not self.asks and POST not in description and dict(description).get("path") in posted
         return measure_of(description, self.normal, present, self.settings, purity, is_form=is_form)
 
     def _present(self, wanted: frozenset[Feature]) -> Present:
@@ -245,6 +248,7 @@ class Sieges:
             normal=self.normal.rate_of(description, now_ts, WINDOW_S),
             limit=self.normal.limit_of(description, now_ts, settings.factor, settings.least),
             turned_away=turned_away,
+            opens=self.asks and signature is not None and turned_away and signature.method == "GET",
             told=signature if turned_away else question_of(description),
             began_ts=now_ts,
             hot_ts=now_ts,

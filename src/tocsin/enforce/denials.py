@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 from msgspec import Struct
 
+from tocsin.enforce.pasting import denial_rule
 from tocsin.enforce.protocol import Denied
 from tocsin.enforce.webfiles import present_servers, read_marker, why_not
-from tocsin.enforce.webserver import check, denial_rule
+from tocsin.enforce.webserver import check
 from tocsin.model import Receipt
 
 if TYPE_CHECKING:

@@ -37,6 +37,7 @@ LAYOUTS: dict[Server, tuple[str, ...]] = {
     "apache": ("/etc/apache2/apache2.conf", "/etc/httpd/conf/httpd.conf", "/etc/apache2/httpd.conf"),
     "nginx": ("/etc/nginx/nginx.conf",),
 }
+FILES = ("classes", "pages", "asked")  # Apache's
 MARKER = "web.json"
 MAX_MARKER_BYTES = 1 << 16
 MAX_ORDER_BYTES = 8 << 20
@@ -146,9 +147,11 @@ class _Slot(Struct):
 
 
 class ApacheFiles:
-    """`classes` and `asked`, and for each class a folder `spare/SLOT` with a name for each subject that is spared.
+    """The classes, and for each a folder `spare/SLOT` with a name for each subject that is spared.
 
-    `page` is what those are answered who are asked; it sets a cookie, whose value is a name in `token`.
+    `classes` are denied to all others, `pages` (GET) but for browsers that show a cookie, `asked` to who claims to be a
+    browser and does not show it. `page` is what those are answered who are asked; it sets the cookie, whose value is a
+    name in `token`.
     """
 
     def __init__(self, directory: Path, aliases: Mapping[str, Sequence[str]]) -> None:
@@ -217,17 +220,19 @@ class ApacheFiles:
 
     def renew(self, now_ts: float) -> None:
         """Write the classes with the seconds that are left, but for those whose spared are not all there."""
-        ready: dict[bool, list[tuple[int, Signature]]] = {False: [], True: []}
+        ready: dict[str, list[tuple[int, Signature]]] = {file: [] for file in FILES}
         for number in sorted(self._in_force):
             slot = self._slots[number]
             if slot.wanted <= slot.present:
                 signature, asks = slot.kind
-                ready[asks] += [(number, each) for each in self._by_names(signature)]
-        replace(self._directory / "classes", apache_classes(ready[False], now_ts))
-        if ready[True] and not self._token:
+                file = "asked" if asks else "pages" if signature.method == "GET" else "classes"
+                ready[file] += [(number, each) for each in self._by_names(signature)]
+        asks = bool(ready["asked"] or ready["pages"])
+        if asks and not self._token:
             self._mint()
-        replace(self._directory / "asked", apache_classes(ready[True], now_ts))
-        if self._token and not ready[True]:
+        for file, classes in ready.items():
+            replace(self._directory / file, apache_classes(classes, now_ts))
+        if self._token and not asks:
             self._forget_token()
 
     def _mint(self) -> None:
@@ -251,7 +256,7 @@ class ApacheFiles:
 
     def clear(self) -> None:
         """Deny nothing, and forget who was spared."""
-        for file in ("classes", "asked"):
+        for file in FILES:
             replace(self._directory / file, b"")
         self._forget_token()
         self._slots.clear()

@@ -26,16 +26,14 @@ MAX_CLASSES = 16
 MAX_SPARED = 5000  # by one denial
 MAX_LEASE_S = 3600.0
 LEASE_S = 20  # without a renewal Apache denies nothing any more, after so long
-MAX_CHARS = {"method": 32, "path": 1024, "query": 256, "vhost": 253, "user_agent": 1024}
+MAX_CHARS = {"method": 32, "protocol": 8, "path": 1024, "query": 256, "vhost": 253, "user_agent": 1024}
 MAX_WILDCARDS = 4
 
 Server = Literal["apache", "nginx"]
 
-_PLAIN = re.compile(r"[ !#$%&'()*+,./0-9:;<=>?@A-Z\[\]^_`a-z|~-]*").fullmatch
-"""What may stand in a web server's configuration between quotes without meaning anything there."""
-
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _METHOD = re.compile(r"[A-Za-z][A-Za-z0-9_-]*")
+_PROTOCOL = re.compile(r"HTTP/[0-9](?:\.[0-9])?")
 _PIECE_MARK = "\x01"
 _LATE_S = 2  # a clock that is set, a request that waited
 
@@ -71,7 +69,9 @@ def check(signature: Signature, spare: Sequence[str], end_ts: float, now_ts: flo
             raise ValueError(f"{name}: expected at most {most} bytes without control characters, got {text!r:.80}")
     if signature.method is not None and not _METHOD.fullmatch(signature.method):
         raise ValueError(f"method: expected a word, got {signature.method!r:.80}")
-    if signature.vhost is not None and not _site(signature.vhost):
+    if signature.protocol is not None and (signature.method is None or not _PROTOCOL.fullmatch(signature.protocol)):
+        raise ValueError(f"protocol: expected one as HTTP/1.1 and a method, got {signature.protocol!r:.80}")
+    if signature.vhost is not None and not site_of(signature.vhost):
         raise ValueError("vhost: expected a name, got an empty text")
     _check_path(signature, asks=asks)
     if len(spare) > MAX_SPARED:
@@ -116,8 +116,8 @@ def _check_spared(subject: str) -> None:
 
 # -- Apache ----------------------------------------------------------------------------------------------------------
 
-# What `apache_classes` writes, one class a line, after the seconds of the lease: slot, method, host, query, path (its
-# pieces between the wildcards), user agent. A group that did not take part is not asked for.
+# What `apache_classes` writes, one class a line, after the seconds of the lease: slot, method (`/` and protocol),
+# host, query, path (its pieces between the wildcards), user agent. A group that did not take part is not asked for.
 _FIELD, _SUBSTRING, _PIECE = r"([^\t\n]+)?", r"(?:(=)|~([^\t\n]+))?", r"(?:\x01([^\x01\t\n]*))?"
 _LEASE = r"^(\d{14})\n(?>(?:\d{14} )*?\1 [^\n]*\n)"
 _CLASS = (
@@ -126,7 +126,7 @@ _CLASS = (
 )
 # What a client sends comes last; a path that holds a tab (%09) can be taken for a shorter one: no browser sends any.
 _REQUEST = (
-    r"(?(3)\3|[^\t]*)\t"
+    r"(?(3)\3(?:/[^\t]*)?|[^\t]*)\t"
     r"(?i:(?(4)(?:(?:www\.)?\4\t[^\t]*|[^\t]*\t(?:www\.)?\4(?::\d+)?)|[^\t]*\t[^\t]*))\t"
     r"(?(5)|(?(6)[^\t]*?\6)[^\t]*)\t"
     r"(?(7)\7(?(8)[^/\t]*\8)(?(9)[^/\t]*\9)(?(10)[^/\t]*\g{10})(?(11)[^/\t]*\g{11})|(?s:.*?))\t"
@@ -145,7 +145,13 @@ _COOKIE = r"(?:^|[;,][ ]?)tocsin=([0-9a-f]{32})(?:[;,]|$)"
 _WIDTHS = ("64", "48", "32", "24", "16", "8")  # of the networks that these groups name, from the second on
 # `%{HTTP_HOST}` and `%{HTTP_USER_AGENT}` would have every answer say that it varies with them.
 _VALUES = (
-    *("%{REQUEST_METHOD}", "%{SERVER_NAME}", "req_novary('Host')", "%{QUERY_STRING}", "%{REQUEST_URI}"),
+    *(
+        "%{REQUEST_METHOD} . '/' . %{SERVER_PROTOCOL}",
+        "%{SERVER_NAME}",
+        "req_novary('Host')",
+        "%{QUERY_STRING}",
+        "%{REQUEST_URI}",
+    ),
     "req_novary('User-Agent')",
 )
 
@@ -157,39 +163,44 @@ def apache_conf(directory: str) -> str:
     address it leads to is not what the client wrote), nor is a subrequest.
     Where the file is empty or missing this costs one stat(2) a request. `directory` holds no quotes or spaces.
     """
-    asks = (
-        f"! ( req_novary('Cookie') =~ m#{_COOKIE}# && -e '{directory}/token/$1' )",
-        f"req_novary('User-Agent') =~ m#{BROWSER}#",
-        f"! ( req_novary('User-Agent') =~ m#{ROBOT}#i )",
-        f"! ( %{{REQUEST_URI}} =~ m#{EMBEDDED}#i )",
+    cookie = f"! ( req_novary('Cookie') =~ m#{_COOKIE}# && -e '{directory}/token/$1' )"
+    agent = "req_novary('User-Agent')"
+    browser = (f"{agent} =~ m#{BROWSER}#", f"! ( {agent} =~ m#{ROBOT}#i )", f"! ( %{{REQUEST_URI}} =~ m#{EMBEDDED}#i )")
+    default, page = "default", f'"%{{file:{directory}/page}}"'
+    blocks = (
+        _apache_block(directory, "classes", default),
+        _apache_block(directory, "pages", page, cookie),
+        _apache_block(directory, "asked", page, cookie, *browser),
     )
-    closes = "    <IfModule setenvif_module>\n        SetEnvIf Request_URI ^ nokeepalive\n    </IfModule>\n"
     return (
         "# Written by `tocsin setup apache`; `tocsin setup apache --remove` takes it away.\n"
         f"# While tocsin guard says so in {directory}/classes, some requests are answered with 429\n"
-        "# before PHP starts; while it says so in asked, some are until their browser has run a line of script.\n"
+        "# before PHP starts; those of the files pages and asked only until a browser has run a line of script.\n"
         "# Nothing needs to be reloaded, and nobody is denied anything any more soon after guard has ended.\n"
-        f'<IfModule alias_module>\n<If "{_apache_condition(directory, "classes")}">\n{closes}'
-        "    ErrorDocument 429 default\n    Redirect 429 /\n</If>\n"
-        f'<If "{_apache_condition(directory, "asked", *asks)}">\n'
-        f'    ErrorDocument 429 "%{{file:{directory}/page}}"\n    Redirect 429 /\n</If>\n</IfModule>\n'
+        f"<IfModule alias_module>\n{''.join(blocks)}</IfModule>\n"
     )
 
 
-def _apache_condition(directory: str, name: str, *further: str) -> str:
-    """What is true of a request that belongs to a class of the file `name`, of somebody who is not spared."""
+def _apache_block(directory: str, name: str, document: str, *further: str) -> str:
+    """What is done with a request that belongs to a class of the file `name`, and of which all further conditions hold,
+    of somebody who is not spared.
+    """
     classes, spare = f"{directory}/{name}", f"{directory}/spare"
     request = r" . '\t' . ".join(_VALUES)
     networks = " || ".join(f"-e '{spare}/$1/{width}-${group}'" for group, width in enumerate(_WIDTHS, 2))
-    return " \\\n    && ".join(
-        (
-            f"-s '{classes}'",
-            "%{IS_SUBREQ} == 'false' && -z reqenv('REDIRECT_STATUS')",
-            *further,
-            rf"%{{TIME}} . '\n' . file('{classes}') . '\n' . {request} =~ m#{_LEASE}{_CLASS}{_REQUEST}#",
-            f"! -e '{spare}/$2/%{{REMOTE_ADDR}}'",
-            f"! ( '$2 %{{REMOTE_ADDR}}' =~ m#{_NETWORKS}# && ( {networks} ) )",
-        )
+    conditions = (
+        f"-s '{classes}'",
+        "%{IS_SUBREQ} == 'false' && -z reqenv('REDIRECT_STATUS')",
+        *further,
+        rf"%{{TIME}} . '\n' . file('{classes}') . '\n' . {request} =~ m#{_LEASE}{_CLASS}{_REQUEST}#",
+        f"! -e '{spare}/$2/%{{REMOTE_ADDR}}'",
+        f"! ( '$2 %{{REMOTE_ADDR}}' =~ m#{_NETWORKS}# && ( {networks} ) )",
+    )
+    condition = " \\\n    && ".join(conditions)
+    return (
+        f'<If "{condition}">\n'
+        "    <IfModule setenvif_module>\n        SetEnvIf Request_URI ^ nokeepalive\n    </IfModule>\n"
+        f"    ErrorDocument 429 {document}\n    Redirect 429 /\n</If>\n"
     )
 
 
@@ -227,10 +238,11 @@ def apache_classes(slots: Iterable[tuple[int, Signature]], now_ts: float, zone: 
 def _apache_class(slot: int, signature: Signature) -> str:
     path = (signature.path or "").replace("*", _PIECE_MARK)
     query, agent = _sought(signature.query), _sought(signature.user_agent)
-    return "\t".join((str(slot), signature.method or "", _site(signature.vhost or ""), query, path, agent))
+    method = "/".join(filter(None, (signature.method, signature.protocol)))
+    return "\t".join((str(slot), method, site_of(signature.vhost or ""), query, path, agent))
 
 
-def _site(vhost: str) -> str:
+def site_of(vhost: str) -> str:
     """The name without `www.`: logs have the server's first name, requests any of its names."""
     return vhost[4:] if vhost[:4].lower() == "www." else vhost
 
@@ -288,7 +300,7 @@ def _ipv6_names(network: IPv6Network) -> Iterator[str]:
 
 # -- nginx -----------------------------------------------------------------------------------------------------------
 
-_NGINX_REQUEST = r"$msec\t$request_method\t$server_name\t$host\t$args\t$uri\t$http_user_agent"
+NGINX_REQUEST = r"$msec\t$request_method/$server_protocol\t$server_name\t$host\t$args\t$uri\t$http_user_agent"
 _BLOCK_S = 100  # the lease of a class ends with a block of so many seconds of Unix time
 
 
@@ -308,20 +320,24 @@ def nginx_conf(denials: Sequence[Denial], now_ts: float, always: Iterable[str] =
         lines.append(f'geo $tocsin_spared_{number} {{\n    default "";')
         lines += [f"    {network} s;" for network in sorted({*denial.spare, *always})]
         lines.append("}")
-        lines.append(f'map "{_NGINX_REQUEST}" $tocsin_class_{number} {{\n    default "";')
-        found = _nginx_class(denial.signature, _nginx_lease(now_ts, denial.end_ts))
+        lines.append(f'map "{NGINX_REQUEST}" $tocsin_class_{number} {{\n    default "";')
+        found = nginx_class(denial.signature, _nginx_lease(now_ts, denial.end_ts))
         lines.append(f'    "~{found}" 1;\n}}')
     either = "|".join(f"$tocsin_class_{number}$tocsin_spared_{number}" for number in range(1, len(denials) + 1))
     lines.append(f'map "|{either}|" $tocsin_denied {{\n    default "";\n    "~[|]1[|]" 1;\n}}')
     return "\n".join((*lines, zone, "limit_req_status 429;", ""))
 
 
-def _nginx_class(signature: Signature, lease: str) -> str:
+def nginx_class(signature: Signature, lease: str) -> str:
+    """The expression that tells requests of a class, as `NGINX_REQUEST` writes them after their time: `lease`."""
     any_field = r"[^\t]*\t"
-    method = f"{_nginx_text(signature.method)}\\t" if signature.method is not None else any_field
+    method = any_field
+    if signature.method is not None:
+        protocol = _nginx_text(signature.protocol) or r"[^\t]*"
+        method = rf"{_nginx_text(signature.method)}/{protocol}\t"
     host = any_field * 2
     if signature.vhost is not None:
-        name = rf"(?:www\.)?{_nginx_text(_site(signature.vhost))}"
+        name = rf"(?:www\.)?{_nginx_text(site_of(signature.vhost))}"
         host = rf"(?i:{name}\t[^\t]*|[^\t]*\t{name})\t"
     pieces = [_nginx_text(piece) for piece in (signature.path or "").split("*")]
     path = "[^/]*".join(pieces) + r"\t" if signature.path is not None else r"(?s:.*?)\t"
@@ -340,51 +356,3 @@ def _nginx_text(text: str | None) -> str:
     """A literal as nginx and its regular expressions both read it: no byte of it can mean anything else."""
     octets = (text or "").encode()
     return "".join(chr(each) if chr(each).isalnum() and each < 128 else f"\\x{each:02x}" for each in octets)
-
-
-# -- for people to paste ---------------------------------------------------------------------------------------------
-
-
-def denial_rule(server: Server, signature: Signature) -> str:
-    """The lines for a configuration that answer 429 to a class, whoever asks; empty where a text of it could mean
-    something else there.
-    """
-    texts = (signature.path, signature.query, signature.user_agent, signature.vhost)
-    try:
-        check(signature, (), 1.0, 0.0)
-    except ValueError:
-        return ""
-    if not _PLAIN("".join(text or "" for text in texts)):
-        return ""
-    return _apache_rule(signature) if server == "apache" else _nginx_rule(signature)
-
-
-def _apache_rule(signature: Signature) -> str:
-    lines = ["# inside the site's <VirtualHost>", "RewriteEngine On"]
-    if signature.method:
-        lines.append(f"RewriteCond %{{REQUEST_METHOD}} ={signature.method}")
-    if signature.vhost:
-        name = re.escape(_site(signature.vhost))
-        lines.append(rf'RewriteCond %{{HTTP_HOST}} "^(www\.)?{name}(:\d+)?$" [NC]')
-    for variable, text, nothing in (
-        ("QUERY_STRING", signature.query, "^$"),
-        ("HTTP_USER_AGENT", signature.user_agent, "^-?$"),
-    ):
-        if text is not None:
-            lines.append(f'RewriteCond %{{{variable}}} "{re.escape(text) or nothing}"')
-    path = "[^/]*".join(re.escape(piece) for piece in (signature.path or "").split("*"))
-    return "\n".join((*lines, f"RewriteRule ^{f'{path}$' if path else ''} - [R=429,L]"))
-
-
-def _nginx_rule(signature: Signature) -> str:
-    path, agent, method = signature.path, signature.user_agent, signature.method
-    others = (signature.query, signature.vhost, agent and method)
-    if path is None or "*" in path or agent == "" or any(each is not None for each in others[:2]) or others[2]:
-        found = _nginx_class(signature, "")
-        source = _NGINX_REQUEST.partition(r"\t")[2]
-        lines = (f'map "{source}" $denied {{\n    default "";\n    "~{found}" 1;\n}}', "# inside the server block")
-        return "\n".join(("# inside the http block", *lines, "if ($denied) { return 429; }"))
-    test = f'if ($http_user_agent ~ "{re.escape(agent)}") ' if agent else ""
-    test = test or (f"if ($request_method = {method}) " if method else "")
-    denied = f"{test}{{ return 429; }}" if test else "return 429;"
-    return f"location = {path} {{\n    {denied}\n}}"

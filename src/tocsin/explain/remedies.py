@@ -6,7 +6,7 @@ import json
 import re
 from collections.abc import Iterator, Sequence
 
-from tocsin.enforce.webserver import denial_rule
+from tocsin.enforce.pasting import denial_rule
 from tocsin.explain.accuse import Accused
 from tocsin.explain.capacity import Capacity
 from tocsin.explain.model import Cause, Fact, Remedy, say

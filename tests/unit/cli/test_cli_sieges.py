@@ -96,8 +96,8 @@ def besiege(
     description = (("method", "POST"), ("path", "/xmlrpc.php"))
     siege = Siege(
         description, description, frozenset(description), CLASS, times, agents, found(name, note), note, normal=0.28,
-        limit=16.0, turned_away=times == 1, told=CLASS if times == 1 else asks, began_ts=NOW_TS, hot_ts=NOW_TS,
-        counted={}, spared={"192.0.2.9": 1.0}, arrivals=498.0,
+        limit=16.0, turned_away=times == 1, opens=False, told=CLASS if times == 1 else asks, began_ts=NOW_TS,
+        hot_ts=NOW_TS, counted={}, spared={"192.0.2.9": 1.0}, arrivals=498.0,
     )  # fmt: skip
     guard.crowd.sieges.all.append(siege)
     guard.crowd.sieges.hear(Change("enter", NOW_TS, siege.signature, note, siege.finding))

@@ -21,7 +21,9 @@ Decisions = list[tuple[Decision, Finding | None]]
 class Played:
     """A log replayed with contrast alone."""
 
-    def __init__(self, folder: Path, lines: list[Line], settings: SiegeSettings | None = None) -> None:
+    def __init__(
+        self, folder: Path, lines: list[Line], settings: SiegeSettings | None = None, *, asks: bool = True
+    ) -> None:
         path = folder / "access.log"
         path.write_bytes(b"".join(text + b"\n" for _, text in lines))
         self.decisions: Decisions = []
@@ -29,6 +31,7 @@ class Played:
         job = Replay([path], [], UTC, None, lambda *row: self.decisions.append(row))
         if settings is not None:
             job.crowd.configure(settings)
+        job.crowd.sieges.asks = asks
         tell = job.crowd.sieges.hear
 
         def hear(change: Change) -> None:
@@ -176,16 +179,18 @@ def test_a_class_is_told_by_its_path_with_what_varies_left_open() -> None:
 
 
 def test_a_login_page_stays_open_while_its_posts_are_turned_away(tmp_path: Path) -> None:
-    """Guesses that fetch the form first: who has a right to log in begins there, too."""
+    """Guesses that fetch the form first: who has a right to log in begins there, too, with a browser."""
     posts = crowd(13, QUIET_S, QUIET_S + 200, 6, lambda rng: ("POST /wp-login.php", rng.choice(crowding.AGENTS)))
     forms = []
     for ts, text in posts:
         who, _, rest = text.decode().partition(" ")
         agent = rest.rpartition(' "')[2].strip('"')
         forms.append(line(ts - 2, who, "GET /wp-login.php", 200, "-", agent))
-    played = Played(tmp_path, log(visitors(13, 0, QUIET_S + 200), posts, forms))
-    denied = {each.signature for each in played.of("deny-request")}
-    assert {(each.method, each.path) for each in denied if each} == {("POST", "/wp-login.php")}
+    lines = log(visitors(13, 0, QUIET_S + 200), posts, forms)
+    for asks in (True, False):
+        denied = {each.signature for each in Played(tmp_path, lines, asks=asks).of("deny-request")}
+        methods = {"GET", "POST"} if asks else {"POST"}
+        assert {(each.method, each.path) for each in denied if each} == {(each, "/wp-login.php") for each in methods}
 
 
 def test_one_visit_is_a_visit() -> None:

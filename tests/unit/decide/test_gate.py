@@ -100,7 +100,8 @@ def test_who_can_be_asked_is_asked_about_all_pages(description: Description, ask
 
 def test_who_is_refused_is_not_banned_for_asking_again_as_browsers_do() -> None:
     siege = Siege(SHOP, SHOP, frozenset(SHOP), Signature(), 2, False, FINDING, "", normal=0.0, limit=9.0,
-                  turned_away=False, told=None, began_ts=0.0, hot_ts=0.0, counted={}, spared={})  # fmt: skip
+                  turned_away=False, opens=False, told=None, began_ts=0.0, hot_ts=0.0, counted={},
+                  spared={})  # fmt: skip
     assert not any(siege.count("192.0.2.1", 20.0 * n, "a", refused=True) for n in range(REFUSED_TIMES - 1))
     assert siege.count("192.0.2.1", 200.0, "a", refused=True)
     assert [siege.count("192.0.2.2", ts, "a") for ts in (0.0, 1.0, 20.0)] == [False, False, True]

@@ -102,18 +102,19 @@ def test_what_takes_the_place_of_a_class_leaves_no_gap(directory: Path) -> None:
 def test_who_is_asked_gets_a_cookie_that_is_good_while_somebody_is_asked(directory: Path) -> None:
     denying = made(directory)
     denying.take(msgspec.structs.replace(deny(1, ["192.0.2.1"], Signature("GET")), asks=True))
-    denying.take(deny(2, [], Signature("GET", "/x")))
+    denying.take(deny(2, [], Signature("POST", "/x", protocol="HTTP/1.0")))
     assert all(each.receipt.ok for each in settle(denying, 2))
     assert (directory / "asked").read_text().splitlines()[1:] == ["1\tGET\t\t\t\t"]
-    assert classes(directory) == ["2\tGET\t\t\t/x\t"]
+    assert classes(directory) == ["2\tPOST/HTTP/1.0\t\t\t/x\t"]
     (first,) = (directory / "token").iterdir()
     assert f"tocsin={first.name};" in (directory / "page").read_text()
     denying.take(Allow(3, "d1"))
     settle(denying, 1)
     assert (directory / "asked").read_bytes() == b""
     assert list((directory / "token").iterdir()) == []
-    denying.take(msgspec.structs.replace(deny(4, [], Signature("GET")), asks=True))
+    denying.take(deny(4, [], Signature("GET", "/y")))
     settle(denying, 1)
+    assert (directory / "pages").read_text().splitlines()[1:] == ["2\tGET\t\t\t/y\t"]
     (second,) = (directory / "token").iterdir()
     assert first != second
     made(directory)

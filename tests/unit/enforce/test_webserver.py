@@ -13,6 +13,7 @@ import regex  # type: ignore[import-untyped]  # it has no stubs
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tocsin.enforce.pasting import denial_rule
 from tocsin.enforce.webserver import (
     LEASE_S,
     MAX_SPARED,
@@ -20,7 +21,6 @@ from tocsin.enforce.webserver import (
     apache_classes,
     apache_conf,
     check,
-    denial_rule,
     nginx_conf,
     spare_names,
     subject_names,
@@ -40,6 +40,7 @@ class Request(NamedTuple):
     query: str = ""
     path: str = "/"
     agent: str = ""
+    protocol: str = "HTTP/1.1"
 
 
 def belongs(signature: Signature, request: Request) -> bool:
@@ -48,6 +49,7 @@ def belongs(signature: Signature, request: Request) -> bool:
     agent = "" if request.agent == "-" else request.agent
     return (
         signature.method in (None, request.method)
+        and signature.protocol in (None, request.protocol)
         and (signature.path is None or re.fullmatch(path, request.path) is not None)
         and (signature.query is None or (signature.query in request.query if signature.query else not request.query))
         and (signature.user_agent is None or (signature.user_agent in agent if signature.user_agent else not agent))
@@ -61,7 +63,14 @@ def apache_says(signature: Signature, request: Request, ts: float = NOW_TS, zone
     pattern = re.sub(r"\\g\{(\d+)\}", r"\\g<\1>", found[1])
     classes = apache_classes([(7, signature)], NOW_TS, ZoneInfo("Europe/Paris"))
     clock = datetime.fromtimestamp(ts, UTC).astimezone(zone or UTC).strftime("%Y%m%d%H%M%S")
-    values = (request.method, request.name, request.host, request.query, request.path, request.agent)
+    values = (
+        f"{request.method}/{request.protocol}",
+        request.name,
+        request.host,
+        request.query,
+        request.path,
+        request.agent,
+    )
     told = f"{clock}\n".encode() + classes + b"\n" + "\t".join(values).encode()
     return regex.search(pattern.encode(), told) is not None
 
@@ -71,7 +80,14 @@ def nginx_says(signature: Signature, request: Request, ts: float = NOW_TS, end_t
     conf = nginx_conf([Denial("d", signature, (), end_ts)], NOW_TS)
     found = re.search(r'^    "~(\^.*)" 1;$', conf, re.MULTILINE)
     assert found
-    values = (request.method, request.name, request.host, request.query, request.path, request.agent)
+    values = (
+        f"{request.method}/{request.protocol}",
+        request.name,
+        request.host,
+        request.query,
+        request.path,
+        request.agent,
+    )
     told = "\t".join((f"{ts:.3f}", *values)).encode()
     return re.search(found[1].replace("(?i:", "(?:").encode(), told) is not None
 
@@ -82,6 +98,7 @@ SIGNATURES = st.builds(
     path=st.none() | PARTS.map(lambda text: re.sub(r"\*[^/]*\*", "*", f"/{text}")),
     query=st.none() | PARTS,
     user_agent=st.none() | PARTS,
+    protocol=st.sampled_from([None, None, "HTTP/1.0", "HTTP/2.0"]),
 )
 REQUESTS = st.builds(
     Request,
@@ -91,6 +108,7 @@ REQUESTS = st.builds(
     query=PARTS,
     path=PARTS.map("/{}".format),
     agent=PARTS | st.just("a\tb"),
+    protocol=st.sampled_from(["HTTP/1.0", "HTTP/2.0"]),
 )
 
 
@@ -107,6 +125,7 @@ def test_both_servers_deny_exactly_the_class(signature: Signature, request: Requ
             query=f"a{signature.query}" if signature.query else "",
             path=(signature.path or "/").replace("*", "a."),
             agent=f"x{signature.user_agent}" if signature.user_agent else "",
+            protocol=signature.protocol or "HTTP/1.1",
         )
         assert belongs(signature, request)
     assert apache_says(signature, request) == belongs(signature, request)
