@@ -114,7 +114,7 @@ def test_who_is_asked_gets_a_cookie_that_is_good_while_somebody_is_asked(directo
     assert list((directory / "token").iterdir()) == []
     denying.take(deny(4, [], Signature("GET", "/y")))
     settle(denying, 1)
-    assert (directory / "pages").read_text().splitlines()[1:] == ["2\tGET\t\t\t/y\t"]
+    assert (directory / "pages").read_text().splitlines()[1:] == ["3\tGET\t\t\t/y\t"]
     (second,) = (directory / "token").iterdir()
     assert first != second
     made(directory)
