@@ -13,7 +13,7 @@ import msgspec
 from tocsin import __version__
 from tocsin.control import Reply, Request
 from tocsin.decide.policy import RefusedError
-from tocsin.decide.siege import Siege, SiegeSettings, text_of
+from tocsin.decide.siege import REFUSED_TIMES, Siege, SiegeSettings, text_of
 from tocsin.detect.normal import LEARNT_AFTER_S, LEAST_VISITORS
 from tocsin.duration import render_duration
 from tocsin.importing import Arrival, Taken, refusal, take, take_back
@@ -310,6 +310,8 @@ def what_is_done(siege: Siege, settings: SiegeSettings, cannot: Mapping[Action, 
     """In words; `cannot` is why the web server does not do this or that."""
     several = " by several agents" if siege.agents else ""
     whom = "its senders" if siege.times == 1 else f"who sends {siege.times} of them{several}"
+    if not siege.times:
+        whom = f"who is refused {REFUSED_TIMES} times"
     would = "would be " if observe else ""
     banned = f"{whom} {would}banned for {render_duration(settings.ban_s)}"
     if siege.told is None:

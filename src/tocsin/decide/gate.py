@@ -3,6 +3,8 @@
 Of the visitors remembered, and of those seen in the last minute, at most `hit_share` may have sent such a request so
 many times (`times`), perhaps by more than one agent, before they could be told for visitors. The strictest measure that
 passes is taken. None passes where most of those who send such requests now are visitors: then they are more than usual.
+Where no count passes, and hardly any of the senders is a visitor, pages can still be asked for (`siege.py`): that hits
+nobody who has a browser.
 """
 
 from __future__ import annotations
@@ -21,6 +23,7 @@ LEAST_SENDERS = 3
 LEAST_PURITY = 0.8  # how much of such requests must be excess for one request to be enough
 NORMAL_SHARE = 0.02  # of all requests may normally be such ones of strangers, for the same
 VISITING_SHARE = 0.5  # of the senders, at most
+ASKED_VISITING_SHARE = 0.1  # of the senders, where they are only asked
 MANY_VISITORS = 2  # so many of the last minute, or more, speak against a measure; one may have been sent to
 
 
@@ -37,18 +40,19 @@ class Present(Struct):
 
 
 class Measure(Struct, frozen=True):
-    """How many requests are enough, whether by several agents only, and whom that would hit; `times` 0: none may be
-    taken, and why.
+    """How many requests are enough, whether by several agents only, and whom that would hit; `times` 0: nobody may be
+    banned for their number, and why; `asks`: but all can be asked to show that they are browsers.
     """
 
     times: int
     note: str
     agents: bool = False
+    asks: bool = False
 
     @property
     def strictness(self) -> tuple[int, bool]:
         """Less is stricter."""
-        return self.times, not self.agents
+        return self.times or 99, not self.agents
 
 
 def measure_of(
@@ -58,11 +62,12 @@ def measure_of(
     settings: SiegeSettings,
     purity: float,
     *,
+    asks: bool,
     is_form: bool = False,
 ) -> Measure:
-    """The narrowest sufficient measure against a class. `purity` is how much of it is excess, 0 to 1. `is_form`: it is
-    the page from which what is under siege is posted, where everybody begins who has a right to, and who is turned away
-    there is turned away for good.
+    """The narrowest sufficient measure against a class. `purity` is how much of it is excess, 0 to 1. `asks`: its
+    senders can be asked to show that they are browsers. `is_form`: it is the page from which what is under siege is
+    posted, where everybody begins who has a right to: it is not to be closed where nobody can be asked.
     """
     if present.visiting > VISITING_SHARE:
         return Measure(0, f"{present.visiting:.0%} of those who send such requests are visitors")
@@ -75,7 +80,7 @@ def measure_of(
             why = f"{before:.1%} of the visitors remembered sent such requests"
         elif hit >= MANY_VISITORS and hit > settings.hit_share * present.all_visitors:
             why = f"{hit} of the {hit + others} who sent such requests lately are visitors"
-        elif times == 1 and is_form:
+        elif times == 1 and is_form and not asks:
             why = "everybody begins there who logs in"
         elif times == 1 and (purity < LEAST_PURITY or normal.share_of_all(description) > NORMAL_SHARE):
             why = "too many such requests are normal"
@@ -86,6 +91,9 @@ def measure_of(
             return Measure(
                 times, f"it would hit {before:.2%} of {of} visitors remembered, {hit} of those here now", agents
             )
+    few = len(present.strangers) < LEAST_SENDERS
+    if asks and purity >= LEAST_PURITY and present.visiting <= ASKED_VISITING_SHARE and not few:
+        return Measure(0, f"nobody is banned for their number, because {why}", asks=True)
     return Measure(0, why)
 
 

@@ -84,9 +84,10 @@ class Sent(Struct, array_like=True, gc=False):
 class Siege(Struct):
     """One class under siege, described as it was `found` and as it was narrowed. `normal` is how many such requests
     strangers send in a minute, `limit` how many made it a siege, `arrivals` how many came in the last. Who sends
-    `times` of them (`agents`: by several agents) is banned: `counted` are the requests of each address. `spared` is
-    whom no measure is to hit. `told` is the class as the web server is told of it, which turns it away (`turned_away`)
-    or asks its senders; None: it does neither. `opens`: who is turned away gets through if he is a browser.
+    `times` of them (0: any number; `agents`: by several agents) is banned: `counted` are the requests of each address.
+    `spared` is whom no measure is to hit. `told` is the class as the web server is told of it, which turns it away
+    (`turned_away`) or asks its senders; None: it does neither. `opens`: who is turned away gets through if he is a
+    browser.
     """
 
     description: Description
@@ -116,7 +117,7 @@ class Siege(Struct):
     @property
     def strictness(self) -> tuple[int, bool]:
         """Less is stricter, as in `gate.Measure`."""
-        return self.times, not self.agents
+        return self.times or 99, not self.agents
 
     def count(self, subject: str, ts: float, agent: str, *, refused: bool = False) -> bool:
         """One more request of an address; whether it has sent too many by now. `refused`: it was answered with 429."""
@@ -131,10 +132,13 @@ class Siege(Struct):
             sent.refused += 1
         else:
             sent.served += 1
-        times = max(self.times, 2) if self.opens else self.times  # who was served has shown to be a browser
-        if times > 1 and ts < sent.since_ts + JUDGED_AFTER_S:  # it might yet be told for a visitor
+        if (
+            self.times != 1 or self.opens
+        ) and ts < sent.since_ts + JUDGED_AFTER_S:  # it might yet be told for a visitor
             return False
-        return sent.refused >= REFUSED_TIMES or (sent.served >= times and sent.several >= self.agents)
+        enough = max(self.times, 2) if self.opens else self.times  # who was served has shown to be a browser
+        served = self.times > 0 and sent.served >= enough and sent.several >= self.agents
+        return served or sent.refused >= REFUSED_TIMES
 
     def spare(self, subject: str, ts: float) -> None:
         """Spare an address from now on; who was spared longest ago makes room."""

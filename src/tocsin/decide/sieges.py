@@ -124,7 +124,7 @@ class Sieges:
             if not isinstance(siege, Siege) or subject in siege.spared:
                 continue
             if siege.count(subject, now_ts, agent, refused=refused):
-                return Strike(RULE, siege.times, WINDOW_S if siege.times == 1 else STRICTER_AFTER_S, siege.note)
+                return Strike(RULE, max(siege.times, 1), WINDOW_S if siege.times == 1 else STRICTER_AFTER_S, siege.note)
         return None
 
     def tick(self, now_ts: float, ripening: Iterable[Seen], row: Row) -> None:
@@ -161,20 +161,20 @@ class Sieges:
             if one.now_cost >= self.normal.limit_of(one.features, now_ts, factor, least)
             if (measure := self._measure(description := narrow(one.features), one.purity)) is not None
         ]
-        fitting = [one for one in found if one[2].times and not self._is_met(one[1], one[2])]
+        fitting = [one for one in found if (one[2].times or one[2].asks) and not self._is_met(one[1], one[2])]
         fitting.sort(key=lambda one: (one[2].strictness, POST not in one[1], signature_of(one[1]) is None))
         if fitting and len(self.all) < SIEGES_MAX:
-            if fitting[0][2].times > 1 or now_ts >= self.whole_since_ts + ATTEND_S:
+            if fitting[0][2].times != 1 or now_ts >= self.whole_since_ts + ATTEND_S:
                 self._enter(*fitting[0], now_ts)
                 return
             self.attentive_until_ts = now_ts + WINDOW_S  # first see who is a visitor of those left out so far
             self.pause_ts = now_ts
-        elif found and not found[0][2].times:
+        elif found and not (found[0][2].times or found[0][2].asks):
             self._alarm(*found[0], now_ts, self.normal.limit_of(found[0][0].features, now_ts, factor, least))
 
     def _cells(self, now_ts: float) -> tuple[list[Cell], float]:
         """What strangers asked for within the last minute that no strict siege is about, beside what is normal."""
-        strict = [one.wanted for one in self.all if one.times == 1 and one.left_ts is None]
+        strict = [one.wanted for one in self.all if one.times <= 1 and one.left_ts is None]
         before, before_s = self.normal.before()
         factor = self.normal.hour_factor(now_ts)
         cells = {cell.features: structs.replace(cell, before_cost=cell.before_cost * factor) for cell in before}
@@ -198,8 +198,9 @@ class Sieges:
         if asked and len(asked) < len(description):
             present.visiting = max(present.visiting, self._present(asked).visiting)
         posted = {one.signature.path for one in self.all if one.left_ts is None and POST in one.wanted}
-        is_form = not self.asks and POST not in description and dict(description).get("path") in posted
-        return measure_of(description, self.normal, present, self.settings, purity, is_form=is_form)
+        is_form = POST not in description and dict(description).get("path") in posted
+        asks = self.asks and question_of(description) is not None and signature_of(description) is not None
+        return measure_of(description, self.normal, present, self.settings, purity, asks=asks, is_form=is_form)
 
     def _present(self, wanted: frozenset[Feature]) -> Present:
         visitors: dict[str, list[str]] = {}
@@ -229,13 +230,15 @@ class Sieges:
 
     def _enter(self, contrast: Contrast, description: Description, measure: Measure, now_ts: float) -> None:
         signature = signature_of(description)
+        if measure.asks and signature is not None:
+            signature = structs.replace(signature, method="GET")
         note = (
             f"{contrast.now} requests {text_of(description)} within {WINDOW_S:.0f} s by strangers, "
             f"{contrast.lift:.0f} times the normal, {contrast.share:.0%} of the excess; {measure.note}"
         )
         finding = self._finding(description, signature, contrast.now, note, now_ts)
         settings = self.settings
-        turned_away = signature is not None and measure.times == 1
+        turned_away = signature is not None and measure.times <= 1
         siege = Siege(
             description,
             contrast.features,
@@ -361,20 +364,9 @@ class Sieges:
         verb: Literal["deny", "ask"] = "deny" if siege.turned_away else "ask"
         before, siege.denied = siege.denied or None, f"{verb}~{siege.finding.id}~{siege.number}"
         siege.denied_until_ts = now_ts + LEASE_S
-        spare = tuple(sorted(siege.spared))
-        self.hear(
-            Change(
-                verb,
-                now_ts,
-                siege.told,
-                siege.note,
-                siege.finding,
-                id=siege.denied,
-                lifts=before,
-                end_ts=siege.denied_until_ts,
-                spare=spare,
-            )
-        )
+        until_ts, spare = siege.denied_until_ts, tuple(sorted(siege.spared))
+        said = siege.told, siege.note, siege.finding
+        self.hear(Change(verb, now_ts, *said, id=siege.denied, lifts=before, end_ts=until_ts, spare=spare))
 
 
 def _narrowing(cells: list[Cell]) -> Callable[[Description], Description]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tocsin.decide.gate import Present, measure_of
+from tocsin.decide.gate import Measure, Present, measure_of
 from tocsin.decide.siege import REFUSED_TIMES, Siege, SiegeSettings, question_of, signature_of, text_of
 from tocsin.detect.contrast import Description
 from tocsin.detect.normal import Asked, Normal, Request
@@ -58,14 +58,29 @@ def normal(first: list[tuple[Asked, ...]]) -> Normal:
 def test_the_strictest_measure_that_hits_no_visitor(
     first: list[tuple[Asked, ...]], description: Description, present: Present, times: int, agents: bool
 ) -> None:
-    measure = measure_of(description, normal(first), present, SiegeSettings(), purity=0.95)
+    measure = measure_of(description, normal(first), present, SiegeSettings(), purity=0.95, asks=False)
     assert (measure.times, measure.agents) == (times, agents), measure.note
     assert measure.note
 
 
 def test_a_class_that_is_half_normal_is_not_met_at_the_first_request() -> None:
-    measure = measure_of(XMLRPC, normal([()] * 100), Present({}, STRANGERS, 50, 0.0), SiegeSettings(), purity=0.5)
+    measure = measure_of(
+        XMLRPC, normal([()] * 100), Present({}, STRANGERS, 50, 0.0), SiegeSettings(), purity=0.5, asks=False
+    )
     assert measure.times > 1
+
+
+def test_pages_that_are_normal_can_still_be_asked_for_where_nobody_there_is_a_visitor() -> None:
+    known = normal([(asked("GET", "/shop/"),)] * 100)
+    once = dict.fromkeys(STRANGERS, ("agent/1",))
+
+    def measure(visiting: float, *, asks: bool = True) -> Measure:
+        present = Present({}, once, 50, visiting)
+        return measure_of(SHOP, known, present, SiegeSettings(), purity=0.95, asks=asks)
+
+    assert (measure(0.0).times, measure(0.0).asks) == (0, True)
+    assert not measure(0.2).asks
+    assert not measure(0.0, asks=False).asks
 
 
 @pytest.mark.parametrize(
