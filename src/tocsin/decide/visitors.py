@@ -11,7 +11,8 @@ A browser loads a page, then what the page is made of, and names the page as ref
 - an *asset* is a GET whose path ends like a style sheet, script, picture or font;
 - *innocent* are confirmed pages, and of each page's assets the first three, so that one heavy page is not worth a
   hundred requests. *Neutral* are its other assets (missing ones too), and whatever succeeds and names a loaded page
-  as referer (scripts that call home). All else, and all that is none of this and matches a rule, is *foreign*.
+  as referer (scripts that call home), and pages answered 429: a browser that is asked comes again. All else, and all
+  that is none of this and matches a rule, is *foreign*.
 
 A *visitor* has, within `lately_s`, loaded a page that an asset confirmed, and of its latest innocent and foreign
 requests at least three in four were innocent. Who fetches one page with all its assets and then attacks is none by
@@ -39,6 +40,7 @@ from tocsin.model import HttpRequest
 _STYLE = {"css", "js", "mjs", "map", "wasm", "woff", "woff2", "ttf", "otf", "eot"}
 _PICTURES = {"png", "jpg", "jpeg", "gif", "webp", "avif", "svg", "ico", "bmp", "mp3", "mp4", "ogg", "webm"}
 ASSET_SUFFIXES = frozenset(_STYLE | _PICTURES)
+REFUSED = 429
 PAGES_KEPT = 8
 BARE_ASSET_S = 15.0
 ASSETS_COUNTED = 3  # of each page
@@ -165,6 +167,8 @@ class Visitors:
             if led:
                 visits.assets[-1] = 1  # it needs no assets any more: the browser has them
             _count(visits, led, not led)
+        elif request.method == "GET" and status == REFUSED and not matched:
+            return
         elif matched or at < 0 or status >= 400:
             _count(visits, 0, 1)
 

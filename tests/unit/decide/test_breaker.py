@@ -129,6 +129,8 @@ PROBES = [get(ME, T0 + 5 + n, f"/wp-content/{n}.php", 404) for n in range(3)]
     ("requests", "expected"),
     [
         (visit(ME, T0), True),
+        ([get(ME, T0 - 2 + n, "/", 429) for n in range(2)] + visit(ME, T0, 1), True),
+        ([get(ME, T0 - 2 + n, "/", 403) for n in range(2)] + visit(ME, T0, 1), False),
         (visit(ME, T0, 1), True),
         ([get(ME, T0, "/"), *assets(ME, T0, "/", 1)], True),
         ([get(ME, T0, "/")] * 10, False),
