@@ -11,7 +11,7 @@ from tocsin.explain.evidence.intake import Loader
 from tocsin.formats import Format
 from tocsin.model import Batch, HttpRequest, Unparsed
 
-_FIELDS = "ts, took, status, body_bytes, source_ip, vhost, method, path, query, protocol, user_agent, referer"
+_FIELDS = "ts, took, status, source_ip, vhost, method, path, query, protocol, user_agent, referred"
 Row = tuple[object, ...]
 
 
@@ -39,7 +39,7 @@ def assert_alike(fmt: Format, lines: Sequence[bytes], batch_lines: int = 1000) -
 
 def _row(event: HttpRequest) -> Row:
     return (
-        *(event.ts, event.duration_s, _fit(event.status), _fit(event.body_bytes)),
+        *(event.ts, event.duration_s, _fit(event.status)),
         *(
             event.source_ip,
             event.vhost,
@@ -48,7 +48,7 @@ def _row(event: HttpRequest) -> Row:
             event.query,
             event.protocol,
             event.user_agent,
-            _host(event.referer),
+            event.referer not in (None, "", "-"),
         ),
     )
 
@@ -56,13 +56,3 @@ def _row(event: HttpRequest) -> Row:
 def _fit(number: int | None) -> int | None:
     """Numbers that no column holds stand for 'more than any'."""
     return None if number is None else min(number, 2**63 - 1)
-
-
-def _host(referer: str | None) -> str | None:
-    """The host of the referring page."""
-    if referer is None:
-        return None
-    rest = referer.split("://")[1] if "://" in referer else referer
-    for sign in "/?#":
-        rest = rest.split(sign)[0]
-    return rest.lower()

@@ -141,6 +141,25 @@ def test_lines_of_many_logs_in_one_block_stay_apart() -> None:
     assert [(log.lines, log.unparsed) for log in loader.logs] == [(12 * n, 6 * n) for n in range(1, 6)]
 
 
+def test_requests_that_ask_for_the_same_are_one() -> None:
+    """However they are written, and whether DuckDB or a format reads them; others are not."""
+    same = [GOOD.replace(b"/a?b=c", target) for target in (b"/ab?x", b"/%61b?x", b"//a%62?x")]
+    same.append(same[0].replace(b"org/x", b"org/\\x"))
+    others = (b"/a%3Fb?c", b"/a?b?c", b"/a?b%3Fc", b"/a", b"/a?", b"/a%20HTTP/1.1", b"/a%20HTTP/1.1?b")
+    lines = [*same, *(GOOD.replace(b"/a?b=c", target) for target in others)]
+    loader = Loader(ANCHOR)
+    for _ in range(2):
+        loader.add(loader.add_log(Log("log", combined())), Batch("log", b"\n".join((*lines, b"")), 0, 1))
+    loader.finish()
+    requests = loader.table.run("select request from hits order by line")
+    assert len(set(requests)) == len(others)  # `/a` and `/a?` are alike
+    for first in (0, len(lines)):
+        assert requests[first : first + len(same)] == requests[:1] * len(same)
+    assert loader.table.run("select count(*), count(distinct (method, path, query, protocol)) from requests") == [
+        (len(others), len(others))
+    ]
+
+
 def test_numbers_without_end_in_json() -> None:
     line = b'{"time":"2026-01-02T03:04:05Z","remote_addr":"192.0.2.1","status":%d,"bytes":%d,"uri":"/"}'
     assert assert_alike(by_name("json"), [line % (200, 5), line % (10**30, 10**40)]) == 2

@@ -131,7 +131,9 @@ def contrasts(cells: Sequence[Cell], now_s: float, before_s: float, limit: int =
     nothing is known of it, then all load is excess), the best first. Nothing where there is no load.
     """
     ratio = now_s / before_s if before_s >= LEAST_BEFORE_S else 0.0
-    cells = sorted(cells, key=lambda cell: (cell.features, cell.now, cell.before, cell.now_cost))  # sums of floats
+    # sums of floats; sorted twice, for to compare what stands in a tuple costs twice as much
+    cells = sorted(cells, key=lambda cell: (cell.now, cell.before, cell.now_cost))
+    cells.sort(key=lambda cell: cell.features)
     total = _Sum()
     for cell in cells:
         total.add(cell)
@@ -154,14 +156,17 @@ def contrasts(cells: Sequence[Cell], now_s: float, before_s: float, limit: int =
 
 
 def _kept(cells: Sequence[Cell], ratio: float, excess: float) -> frozenset[Feature]:
-    sums: defaultdict[Feature, _Sum] = defaultdict(_Sum)
+    now: defaultdict[Feature, float] = defaultdict(float)
+    before: defaultdict[Feature, float] = defaultdict(float)
     for cell in cells:
-        for feature in cell.features:
-            sums[feature].add(cell)
+        for feature in cell.features if cell.now_cost else ():
+            now[feature] += cell.now_cost
+        for feature in cell.features if cell.before_cost else ():
+            before[feature] += cell.before_cost
     gains = {
         feature: gain
-        for feature, one in sums.items()
-        if (gain := one.now_cost - ratio * one.before_cost) >= _LEAST_SHARE * excess
+        for feature, cost in now.items()
+        if (gain := cost - ratio * before.get(feature, 0.0)) >= _LEAST_SHARE * excess
     }
     best = sorted(gains, key=lambda feature: (-gains[feature], feature))
     return frozenset(best[:KEPT_FEATURES])

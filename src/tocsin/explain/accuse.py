@@ -62,7 +62,7 @@ _POOLED = 0.7
 _FEW = 5
 _LONG_BEFORE_S = 60.0
 _NUMEROUS = 3.0
-"""Requests a second from which on their number matters more than what each costs."""
+"""Requests a second that no server falls by for their number, however few come to it as a rule."""
 
 
 class Accused(Struct, frozen=True):
@@ -96,7 +96,7 @@ def _folded(actors: Iterable[tuple[str, int]]) -> list[tuple[str, int]]:
 def _accused(
     load: Load, one: Carried, first_ts: float, actors: list[tuple[str, int]], held: tuple[float, float]
 ) -> Accused:
-    cause = "slow-connections" if _is_slow(one, held) else cause_of(load, one)
+    cause = "slow-connections" if _is_slow(load, one, held) else cause_of(load, one)
     late = one.first_ts > first_ts + _LATE_S or one.last_ts < first_ts - _OVER_S
     strength = load.rise / (load.rise + 6.0)
     score = min(0.95, 1.05 * one.contrast.share * one.contrast.purity * strength) * (0.15 if late else 1.0)
@@ -152,22 +152,24 @@ def _enough(load: Load, one: Carried, cause: Cause) -> float:
     """Whether there were enough of them to matter at all: 1, or less where a server would hardly have noticed."""
     least_requests, least_addresses = _LEAST.get(cause, (4, 1))
     if cause == "legitimate-surge":
-        cells = load.cells.values()
-        before = sum(cell.before for cell in cells) / max(1.0, load.before_s)
-        if load.before_s and sum(cell.now for cell in cells) / load.now_s < _SURGES * before:
+        now = sum(cell.now for cell in load.cells.values())
+        if load.before_s and now / load.now_s < _SURGES * _usual(load):
             return 0.3
     few = one.requests < least_requests or len(one.addresses) < least_addresses
     return _HARDLY if few else 1.0
 
 
-def _is_slow(one: Carried, held: tuple[float, float]) -> bool:
+def _is_slow(load: Load, one: Carried, held: tuple[float, float]) -> bool:
     """Whether it is the clients that take their time: a body comes drop by drop, and others are served as fast as ever
-    meanwhile. Few of them hold all workers: what many ask for, and what is known to be dear, takes long by itself.
+    meanwhile. Few of them hold all workers, each several as a rule: what many ask for, one answer at a time, and what
+    is known to be dear takes long by itself.
     """
     ours_s, others_s = held
     if one.signature.method != "POST" or ours_s < _SLOW_S or others_s > _UNHURT_S:
         return False
-    return len(one.addresses) < _MANY and not (one.signature.path or "").endswith("/xmlrpc.php")
+    at_once = one.requests * ours_s / load.now_s
+    few = len(one.addresses) < max(_MANY, at_once)
+    return few and not (one.signature.path or "").endswith("/xmlrpc.php")
 
 
 # -- what it is called -------------------------------------------------------------------------------------------------
@@ -188,9 +190,14 @@ def cause_of(load: Load, one: Carried) -> Cause:
     dear = _is_dear(load, one)
     if many and not (dear and _is_search(one)):
         return "distributed-flood"
-    if dear and one.requests / load.now_s <= _NUMEROUS:
+    if dear and one.requests / load.now_s <= max(_NUMEROUS, _usual(load)):
         return "expensive-requests"
     return "distributed-flood" if many else "request-flood"
+
+
+def _usual(load: Load) -> float:
+    """How many requests a second the server answered before: those it bears, so no more of others fell it by number."""
+    return sum(cell.before for cell in load.cells.values()) / load.before_s if load.before_s else 0.0
 
 
 def _is_search(one: Carried) -> bool:

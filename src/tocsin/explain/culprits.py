@@ -292,7 +292,8 @@ def _connections(trouble: Trouble, facts: Sequence[Fact], accesses: Accesses, lo
         score = 0.5 + 0.2 * saturated + 0.25 * min(1.0, 2 * timeouts / max(1, others))
     # a server that goes silent for long was thrashing: slow clients leave it room to answer others now and then
     if saturated and not starved and not trouble.of("silence") and load is not None and _is_thin(load, trouble):
-        score = max(score, 0.72)
+        # where some requests rose clearly, few but dear ones may be what kept the workers
+        score = max(score, 0.72 if load.rise < _CLEAR else 0.45)
     if sum(number for _, number in holders) >= 20 and saturated:
         score = max(score, 0.6)
     if score:

@@ -30,6 +30,9 @@ _NOW_S = 900.0
 _SETTLED_S = 60.0
 _SHORTEST_S = 45.0
 _LEAST_BEFORE_S = 20.0
+_GONE = 499
+"""From this status on a request failed, or was given up (nginx)."""
+
 _KNOWN = 10
 _LEAST_BEFORE = 0.4
 """What is compared with must be at least so long, as a part of now: the first visitors in a log are no baseline."""
@@ -48,7 +51,8 @@ class Load(Struct, frozen=True):
     """The requests around one outage: those of now (`start` to `end`), those that it is compared with (`before`, in all
     of `before_s` seconds), and both without addresses as `cells`. `rise` is how clearly now differs (a logarithm of
     likelihoods; below 3 it does not). `measured`: durations are logged; else costs are PRIORS_S. `unit_s` is what a
-    page of this site costs.
+    page of this site costs. `reloads`: requests of now for pages that were answered before and failed since the first
+    symptom, such as people make who try again.
     """
 
     start: float
@@ -61,6 +65,7 @@ class Load(Struct, frozen=True):
     rise: float
     measured: bool
     unit_s: float
+    reloads: Counter[Key]
 
     @property
     def now_s(self) -> float:
@@ -80,13 +85,19 @@ class _Features(dict[Key, tuple[Feature, ...]]):
         return found
 
 
+class _Kinds(dict[Key, str]):
+    """What sort of work each kind of request asks for, found out once."""
+
+    def __missing__(self, key: Key) -> str:
+        found = self[key] = kind_of(*key[:3])
+        return found
+
+
 class _Slice:
     """The requests of a span and, of each value in them, how many and at what estimated cost."""
 
-    def __init__(self, accesses: Accesses, features: _Features, start: float, end: float) -> None:
-        self.start = max(start, accesses.start or start)
-        self.end = end
-        groups = accesses.groups(self.start, end) if end > self.start else []
+    def __init__(self, features: _Features, kinds: _Kinds, span: tuple[float, float], groups: list[Group]) -> None:
+        self.start, self.end = span
         self.groups = completed(groups)
         self.broken = sum(group.requests for group in groups) - sum(group.requests for group in self.groups)
         addresses = {group.source_ip for group in self.groups}
@@ -94,7 +105,7 @@ class _Slice:
         self.counts: defaultdict[Feature, int] = defaultdict(int)
         self.costs: defaultdict[Feature, float] = defaultdict(float)
         for key, number in keyed(self.groups).items():
-            cost = number * PRIORS_S[kind_of(*key[:3])]
+            cost = number * PRIORS_S[kinds[key]]
             for feature in (*features[key], _ALL):
                 self.counts[feature] += number
                 self.costs[feature] += cost
@@ -113,26 +124,43 @@ def load_of(accesses: Accesses, trouble: Trouble, others: Sequence[Trouble] = ()
     if accesses.start is None or accesses.end is None or not accesses.start <= first <= accesses.end + _GUARD_S:
         return None
     end = max(first + _SHORTEST_S, min(trouble.end, first + _NOW_S))
-    edges = [end, *(first - lead for lead in (*LEADS_S, BEFORE_S))]
-    floor = max((one.end + _SETTLED_S for one in others if one.end < first), default=accesses.start)
-    spans = [(max(early, floor), late) for late, early in pairwise(edges)]
-    features = _Features()
-    slices = [_Slice(accesses, features, early, late) for early, late in spans if late > max(floor, accesses.start)]
-    if not slices:
+    floor = max([accesses.start, *(one.end + _SETTLED_S for one in others if one.end < first)])
+    if end <= floor:
         return None
-    elsewhere = [_Slice(accesses, features, *span) for span in _same_hour(accesses, first, (trouble, *others))]
+    leads = [first - lead for lead in reversed(LEADS_S)]
+    edges = [max(first - BEFORE_S, floor), *(edge for edge in leads if edge > floor), end]
+    features, kinds = _Features(), _Kinds()
+    spans = zip(pairwise(edges), accesses.groups_between(edges), strict=True)
+    slices = [_Slice(features, kinds, span, groups) for span, groups in spans][::-1]
+    same = _same_hour(accesses, first, (trouble, *others))
+    elsewhere = [_Slice(features, kinds, span, accesses.groups(*span)) for span in same]
     cut, rise = _rise(slices, elsewhere)
     now = [group for one in slices[:cut] for group in one.groups]
     rest = slices[cut:] + elsewhere
     before = [group for one in rest for group in one.groups]
     before_s = sum(one.seconds for one in rest)
-    unit = _units(before, now, measured=accesses.has_durations)
+    unit = _units(before, now, kinds, measured=accesses.has_durations)
     cells = _cells(now, before, unit, features)
-    pages = [unit(key) for key in keyed(before or now) if kind_of(*key[:3]) == "page"]
+    pages = [unit(key) for key in keyed(before or now) if kinds[key] == "page"]
     unit_s = sorted(pages)[len(pages) // 2] if pages else PRIORS_S["page"]
     start = slices[cut - 1].start
     broken = sum(one.broken for one in rest)
-    return Load(start, end, tuple(now), tuple(before), before_s, broken, cells, rise, accesses.has_durations, unit_s)
+    measured = accesses.has_durations
+    reloads = _reloads(now, before, kinds, first)
+    return Load(start, end, tuple(now), tuple(before), before_s, broken, cells, rise, measured, unit_s, reloads)
+
+
+def _reloads(now: list[Group], before: list[Group], kinds: _Kinds, first: float) -> Counter[Key]:
+    answered = {(group.vhost, group.path) for group in before if group.status is not None and group.status < 400}
+    return keyed(
+        group
+        for group in now
+        if group.first_ts > first
+        and group.status is not None
+        and group.status >= _GONE
+        and (group.vhost, group.path) in answered
+        and kinds[key_of(group)] == "page"
+    )
 
 
 def _same_hour(accesses: Accesses, first: float, troubles: Sequence[Trouble]) -> list[tuple[float, float]]:
@@ -210,21 +238,21 @@ the database is down, everything is answered fast, and the dearest were killed a
 """
 
 
-def _units(before: list[Group], now: list[Group], *, measured: bool) -> Callable[[Key], float]:
+def _units(before: list[Group], now: list[Group], kinds: _Kinds, *, measured: bool) -> Callable[[Key], float]:
     """What one request of a key costs, in worker-seconds. In an outage everything is slow, victims too: so a class
     costs what it cost before; one that is new, what its kind cost before, or, where that is new too, what it costs now
     divided by how much slower the others have become.
     """
     if not measured:
-        return lambda key: PRIORS_S[kind_of(*key[:3])]
+        return lambda key: PRIORS_S[kinds[key]]
     was, is_now = _means(before, _sort), _means(now, _sort)
-    kinds_was = _means(before, _kind)
+    kinds_was = _means(before, kinds.__getitem__)
     slower = sorted(is_now[sort] / was_s for sort, was_s in was.items() if sort in is_now and was_s > 0.01)
     inflation = max(1.0, slower[len(slower) // 2]) if slower else 1.0
     scale = kinds_was.get("page", PRIORS_S["page"]) / PRIORS_S["page"]
 
     def unit(key: Key) -> float:
-        sort, kind = _sort(key), _kind(key)
+        sort, kind = _sort(key), kinds[key]
         if sort in was:
             return was[sort]
         estimate = is_now.get(sort, 0.0) / inflation
@@ -233,10 +261,6 @@ def _units(before: list[Group], now: list[Group], *, measured: bool) -> Callable
         return max(estimate, _NEW_SHARE * scale * PRIORS_S[kind])
 
     return unit
-
-
-def _kind(key: Key) -> str:
-    return kind_of(*key[:3])
 
 
 def _sort(key: Key) -> _Sort:

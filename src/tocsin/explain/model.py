@@ -6,6 +6,7 @@ terminal or a page the reader's language (`words`). So the reasoning writes sent
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Literal, Protocol, TypeAlias
 
 from msgspec import Struct
@@ -86,8 +87,7 @@ class Rate(Struct, frozen=True, gc=False):
 class Group(Struct, frozen=True, gc=False):
     """Requests that are alike in all that is named here, of one span of time; texts as in `HttpRequest`.
 
-    `referer` is the referring page's host (empty: none was sent). `busy_s` sums the durations, None where none is
-    logged. `first_ts` and `last_ts` are starts of requests.
+    `busy_s` sums the durations, None where none is logged. `first_ts` and `last_ts` are starts of requests.
     """
 
     source_ip: str | None
@@ -98,9 +98,7 @@ class Group(Struct, frozen=True, gc=False):
     protocol: str | None
     status: int | None
     user_agent: str | None
-    referer: str
     requests: int
-    body_bytes: int
     busy_s: float | None
     first_ts: float
     last_ts: float
@@ -158,6 +156,9 @@ class Accesses(Protocol):
         """The requests that began in a span, the largest groups first; queries and agents are dropped where more than
         `limit` would come.
         """
+
+    def groups_between(self, edges: Sequence[float]) -> list[list[Group]]:
+        """The same of the spans from each of some ascending times to the next: one question, where they are few."""
 
     def steps(self, step_s: float, start: float, end: float) -> list[Step]:
         """The requests that began in a span, by steps of time (multiples of `step_s` since `start`)."""

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
-from msgspec import Struct
+from msgspec import Struct, structs
 
 from tocsin.detect.contrast import Cell, Contrast, Description, Feature, contrasts, holds, narrowed
 from tocsin.explain.load import Key, Load, key_of
@@ -16,6 +16,10 @@ from tocsin.rules.compiled import subject_of
 SUBJECT = subject_of(32, 64)
 """How an address is counted and banned: IPv6 by /64."""
 
+_AGAIN = 0.1
+"""So large a part of a class must be reloads for it to be looked at without them."""
+
+_ANY: Feature = ("query", "=")
 _SAME = 0.5
 """Descriptions that share more than this of their kinds of requests say the same."""
 
@@ -56,6 +60,7 @@ def carried(load: Load, profiles: Mapping[str, Profile], limit: int = 4) -> list
     found: list[Carried] = []
     taken: list[set[Key]] = []
     ranked = contrasts(cells, load.now_s, load.before_s, limit=40)
+    ranked = [*_without_reloads(load, ranked), *ranked]
     wanted = {feature for contrast in ranked for feature in contrast.features}
     holders: defaultdict[Feature, dict[Key, Cell]] = defaultdict(dict)  # each is looked at once, not once a description
     for key, cell in load.cells.items():
@@ -66,7 +71,7 @@ def carried(load: Load, profiles: Mapping[str, Profile], limit: int = 4) -> list
         useful.described = bool(contrast.features)
         first, *rest = sorted((holders[one] for one in contrast.features), key=len) or [load.cells]
         described = {key: cell for key, cell in first.items() if all(key in other for other in rest)}
-        description = narrowed(contrast.features, described.values(), useful)
+        description = _named(narrowed(contrast.features, described.values(), useful), described.values())
         keys = {key for key, cell in described.items() if cell.now and holds(description, cell)}
         if keys and not any(len(keys & other) > _SAME * min(len(keys), len(other)) for other in taken):
             taken.append(keys)
@@ -76,6 +81,42 @@ def carried(load: Load, profiles: Mapping[str, Profile], limit: int = 4) -> list
             if len(found) == limit:
                 break
     return found
+
+
+def _named(description: Description, cells: Iterable[Cell]) -> Description:
+    """With the name that all of its queries have, where it says no more of them than that there is one."""
+    if _ANY not in description:
+        return description
+    matched = [cell.features for cell in cells if cell.now and holds(description, cell)]
+    names = (
+        {feature for feature in set(matched[0]).intersection(*matched) if feature[0] == "query"} if matched else set()
+    )
+    name = max((value for _, value in names if value.endswith("=")), key=lambda value: (len(value), value), default="=")
+    return tuple(("query", name) if feature == _ANY else feature for feature in description)
+
+
+def _without_reloads(load: Load, ranked: Sequence[Contrast]) -> list[Contrast]:
+    """A description that says more than the best, and is part of it, once what was only tried again is left out."""
+    if not ranked:
+        return []
+    best = ranked[0]
+    again = sum(number for key, number in load.reloads.items() if holds(best.features, load.cells[key]))
+    if again < _AGAIN * best.now:
+        return []
+    cells = [_less(cell, load.reloads[key]) for key, cell in load.cells.items()]
+    for one in contrasts(cells, load.now_s, load.before_s, limit=40):
+        if one.score <= best.score or one.features == best.features:
+            break
+        if all(holds(best.features, cell) for cell in cells if cell.now and holds(one.features, cell)):
+            return [one]
+    return []
+
+
+def _less(cell: Cell, number: int) -> Cell:
+    """A cell without so many of its requests of now."""
+    if not number:
+        return cell
+    return structs.replace(cell, now=cell.now - number, now_cost=cell.now_cost * (1 - number / cell.now))
 
 
 class _Useful:

@@ -64,6 +64,7 @@ _FAILED_LEAST = 5
 _FAILED_SHARE = 0.3
 _FAILED_MANY = 20
 _FINE_S = 2.0
+_TOGETHER_S = 30 * STEP_S
 _TIMEOUTS_LEAST = 10
 _SLOW_S = 8.0
 _SILENCE_LEAST_S = 60.0
@@ -193,8 +194,9 @@ def _when(facts: Iterable[Fact], states: set[str]) -> list[float]:
 def _of_requests(accesses: Accesses, told_to_stop: list[float], started: list[float]) -> Iterator[Symptom]:
     rates = accesses.rates(STEP_S)
     usual = _usual(rates)
+    fine = _Fine(accesses)
     for rate in rates:
-        yield from _failing(accesses, rate, usual)
+        yield from _failing(fine, rate, usual)
         yield from _slow(rate, usual)
     for start, end in _silences(rates, told_to_stop):
         text = say("no request was logged for {span:span}", span=end - start)
@@ -218,7 +220,7 @@ def _median(values: list[float] | list[int]) -> float:
     return sorted(values)[len(values) // 2] if values else 0.0
 
 
-def _failing(accesses: Accesses, rate: Rate, usual: _Usual) -> Iterator[Symptom]:
+def _failing(fine: _Fine, rate: Rate, usual: _Usual) -> Iterator[Symptom]:
     """Failing requests and connections that came to nothing, from the first of them within the minute.
 
     What counts is their number where it is great, else their share: an attack's own requests may well be answered
@@ -227,18 +229,29 @@ def _failing(accesses: Accesses, rate: Rate, usual: _Usual) -> Iterator[Symptom]
     much = rate.failed >= _FAILED_LEAST and rate.failed >= _FAILED_SHARE * rate.requests
     if (much or rate.failed >= _FAILED_MANY) and rate.failed >= 5 * usual.failed:
         text = say("{failed} of {requests} requests failed within a minute", failed=rate.failed, requests=rate.requests)
-        start = _first(accesses, rate, lambda step: step.failed >= 2)
+        start = fine.first(rate, lambda step: step.failed >= 2)
         yield Symptom(start, "failed", min(1.0, rate.failed / 20), text, None, rate.ts + STEP_S)
     if rate.timeouts >= _TIMEOUTS_LEAST and rate.timeouts >= 5 * usual.timeouts:
         text = say("{timeouts} connections within a minute never completed a request", timeouts=rate.timeouts)
-        start = _first(accesses, rate, lambda step: step.timeouts >= 1)
+        start = fine.first(rate, lambda step: step.timeouts >= 1)
         yield Symptom(start, "timeout", min(0.8, rate.timeouts / 40), text, None, rate.ts + STEP_S)
 
 
-def _first(accesses: Accesses, rate: Rate, shows: Callable[[Rate], bool]) -> float:
-    """Where within a minute it began."""
-    steps = accesses.rates(_FINE_S, rate.ts, rate.ts + STEP_S)
-    return next((step.ts for step in steps if shows(step)), rate.ts)
+class _Fine:
+    """The steps within minutes. They are asked for by the half hour: where one minute is bad, the next ones are."""
+
+    def __init__(self, accesses: Accesses) -> None:
+        self._accesses = accesses
+        self._until = float("-inf")
+        self._steps: list[Rate] = []
+
+    def first(self, rate: Rate, shows: Callable[[Rate], bool]) -> float:
+        """Where within a minute it began; minutes ascend."""
+        if rate.ts >= self._until:
+            self._until = rate.ts + _TOGETHER_S
+            self._steps = self._accesses.rates(_FINE_S, rate.ts, self._until)
+        within = (step for step in self._steps if rate.ts <= step.ts < rate.ts + STEP_S)
+        return next((step.ts for step in within if shows(step)), rate.ts)
 
 
 def _slow(rate: Rate, usual: _Usual) -> Iterator[Symptom]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from datetime import UTC
-from urllib.parse import urlsplit
+from itertools import pairwise
 
 from tocsin.detect.contrast import features_of
 from tocsin.explain.load import ASSET
@@ -64,7 +64,7 @@ def read(lines: Iterable[bytes]) -> list[HttpRequest]:
     return [event for event in events if isinstance(event, HttpRequest)]
 
 
-Key = tuple[str | None, str | None, str | None, str, str, str | None, int | None, str | None, str]
+Key = tuple[str | None, str | None, str | None, str, str, str | None, int | None, str | None]
 
 
 class Requests:
@@ -101,15 +101,16 @@ class Requests:
     def groups(self, start: float, end: float, limit: int = 200_000) -> list[Group]:
         alike: defaultdict[Key, list[HttpRequest]] = defaultdict(list)
         for one in self._within(start, end):
-            host = urlsplit(one.referer).netloc if one.referer else ""
             place = (one.source_ip, one.vhost, one.method, one.path, one.query)
-            alike[(*place, one.protocol, one.status, one.user_agent, host)].append(one)
+            alike[(*place, one.protocol, one.status, one.user_agent)].append(one)
         found = [self._group(key, ones) for key, ones in alike.items()]
         return sorted(found, key=lambda one: -one.requests)[:limit]
 
+    def groups_between(self, edges: Sequence[float]) -> list[list[Group]]:
+        return [self.groups(*span) for span in pairwise(edges)]
+
     def _group(self, key: Key, ones: list[HttpRequest]) -> Group:
-        octets = sum(one.body_bytes or 0 for one in ones)
-        return Group(*key, len(ones), octets, self._busy_s(ones), ones[0].ts, ones[-1].ts)
+        return Group(*key, len(ones), self._busy_s(ones), ones[0].ts, ones[-1].ts)
 
     def _busy_s(self, ones: list[HttpRequest]) -> float | None:
         timed = [one.duration_s for one in ones if one.duration_s is not None]

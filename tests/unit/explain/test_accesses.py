@@ -5,10 +5,12 @@ from __future__ import annotations
 import gzip
 from collections import Counter
 from datetime import UTC, datetime
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
 
+from tocsin.explain.evidence import accesses
 from tocsin.explain.evidence.accesses import AccessLogs
 from tocsin.explain.evidence.durations import Numbers, unit_of, word_of
 from tocsin.explain.evidence.files import Typing, find
@@ -72,12 +74,6 @@ def test_what_there_is(logs: AccessLogs) -> None:
     assert not logs.has_durations
 
 
-def test_sums_that_exceed_any_number_are_sums(tmp_path: Path) -> None:
-    entry = '{"time":"2016-06-20T11:20:00Z","remote_addr":"192.0.2.1","bytes":9223372036854775807,"uri":"/"}\n'
-    (tmp_path / "access.json").write_text(entry * 3)
-    assert load(tmp_path / "access.json").groups(*ALL)[0].body_bytes == 3 * (2**63 - 1)
-
-
 def test_rates_by_step(logs: AccessLogs) -> None:
     first, second = logs.rates(60)
     assert (first.ts, first.requests, first.failed, first.timeouts) == (BASE_TS, 4, 1, 0)
@@ -91,11 +87,19 @@ def test_groups_and_what_is_dropped_where_there_are_too_many(logs: AccessLogs) -
     assert sum(group.requests for group in groups) == len(LINES)
     shop = next(group for group in groups if group.query)
     assert (shop.path, shop.query, shop.status, shop.vhost) == ("/shop/17/view", "id=3&x=%20", 404, "www.example.org")
-    assert next(group.referer for group in groups if group.path == "/style.css") == "www.example.org"
     assert next(group.user_agent for group in groups if group.status == 500) is None
     few = logs.groups(*ALL, limit=3)
     assert len(few) == 3
     assert {(group.query, group.user_agent) for group in few} == {("", None)}
+
+
+def test_groups_of_spans_are_those_of_each(logs: AccessLogs, monkeypatch: pytest.MonkeyPatch) -> None:
+    edges = [float(BASE_TS + at_s) for at_s in (-60, 1, 3, 3, 62, 99)]
+    each = [logs.groups(*span) for span in pairwise(edges)]
+    assert [sum(group.requests for group in groups) for groups in each] == [1, 2, 0, 2, 4]
+    assert logs.groups_between(edges) == each
+    monkeypatch.setattr(accesses, "MOST_TOGETHER", 3)
+    assert logs.groups_between(edges) == each
 
 
 def test_profiles_tell_visitors_from_the_rest(logs: AccessLogs) -> None:

@@ -195,6 +195,16 @@ def test_a_missing_year_is_that_of_the_logs_that_have_one(tmp_path: Path) -> Non
         assert "year" in said(cover(both, "syslog"))
 
 
+def test_a_year_that_was_guessed_from_where_the_access_log_begins_is_settled_by_all_of_it(tmp_path: Path) -> None:
+    eighteen_months_s = 535 * 86_400
+    (tmp_path / "access.log").write_text(access(1, start_s=-eighteen_months_s) + access())
+    (tmp_path / "syslog").write_text("\0\0" + SYSLOG.replace("Jun 20", "Sep 20"))
+    dossier = read(tmp_path)
+    assert [datetime.fromtimestamp(fact.ts, UTC).year for fact in dossier.facts] == [2015]  # from 2015 alone: 2014
+    assert dossier.facts[0].count == 3
+    assert (cover(dossier, "syslog").lines, len(cover(dossier, "syslog").notes)) == (3, 2)
+
+
 def test_a_log_in_another_zone_is_told_by_the_clients_that_it_names(tmp_path: Path) -> None:
     (tmp_path / "access.log").write_text(access())
     denied = "AH01630: client denied by server configuration: /srv/www"

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import pytest
 from explain_made import START_TS, dossier, fact, request, visit, visits
+from msgspec import structs
 
 from tocsin.explain.explain import explain
 from tocsin.explain.model import Fact, Incident
@@ -114,6 +115,59 @@ def test_few_searches_each_too_expensive() -> None:
     assert incident.cause == "expensive-requests"
     assert incident.suspects[0].signature is not None
     assert incident.suspects[0].signature.query == "s="
+
+
+@pytest.mark.parametrize(
+    ("addresses", "per_s", "cause"),
+    [
+        (29, 4.0, "expensive-requests"),
+        (12, 4.0, "expensive-requests"),
+        (29, 60.0, "request-flood"),
+        (200, 60.0, "distributed-flood"),
+    ],
+)
+def test_searches_no_more_than_all_requests_that_a_site_bears_fell_it_by_their_cost(
+    addresses: int, per_s: float, cause: str
+) -> None:
+    attack = [
+        request(300 + i / per_s, address, f"/?s=word{i}")
+        for i in range(int(80 * per_s))
+        for address in (f"203.0.113.{i % addresses}",)
+    ]
+    incident = only([*visits(0, 420, each_s=0.7), *attack], out_of_memory(320))  # six requests a second
+    assert incident.cause == cause
+    assert incident.suspects[0].signature is not None
+    assert incident.suspects[0].signature.query == "s="
+
+
+def test_few_dear_requests_keep_workers_as_slow_connections_do() -> None:
+    """Where nothing rose, connections that never became requests are inferred; where searches did, those are named."""
+    attack = [request(300 + 8 * i, "203.0.113.7", f"/?s=word{i}") for i in range(12)]
+    usual = [*visits(0, 300), *visits(300, 420, each_s=20)]
+    assert only(usual, [*saturated(302), *saturated(360)]).cause == "slow-connections"
+    assert only([*usual, *attack], [*saturated(302), *saturated(360)]).cause == "expensive-requests"
+
+
+def test_who_tries_again_is_not_taken_for_who_searched() -> None:
+    """The front page, at which searches are put, too: what fails there is loaded again and again."""
+    attack = flood(300, 380, 2, [f"203.0.113.{i}" for i in range(15)], "/?s=word", status=500)
+    again = flood(322, 380, 2.5, [f"198.18.0.{i}" for i in range(9)], "/", status=500)
+    usual = [*visits(0, 420), *(request(7.0 * i, f"198.51.100.{i}", "/") for i in range(40))]
+    incident = only([*usual, *attack, *again], out_of_memory(304))
+    assert incident.cause == "expensive-requests"
+    assert incident.suspects[0].signature is not None
+    assert incident.suspects[0].signature.query == "s="
+    assert set(incident.ban) == {f"203.0.113.{i}" for i in range(15)}
+
+
+@pytest.mark.parametrize(("addresses", "cause"), [(30, "slow-connections"), (180, "distributed-flood")])
+def test_bodies_that_come_drop_by_drop_hold_several_workers_for_each_address(addresses: int, cause: str) -> None:
+    who = crowd(addresses)
+    held = flood(300, 345, 4, who, "/comment", method="POST", duration_s=35.0)
+    others = [structs.replace(one, duration_s=0.2) for one in visits(0, 420)]
+    incident = only([*others, *held], saturated(312))
+    assert incident.cause == cause
+    assert set(incident.ban) == set(who)
 
 
 def test_a_scraper_that_says_what_it_is() -> None:

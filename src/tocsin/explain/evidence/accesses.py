@@ -7,6 +7,8 @@ Imports DuckDB (0.1 s): loaded only where there is an access log.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from itertools import pairwise
 from typing import Any
 
 from tocsin.explain.evidence.blocks import Log
@@ -23,6 +25,9 @@ _LATEST_S = 600
 MOST_GROUPS = 1_000_000
 """So many groups are counted at once; more would not fit into memory."""
 
+MOST_TOGETHER = 190_000
+"""Of no more requests, the groups of several spans are asked for together: as many as would come of each alone."""
+
 _LEAST_MEETINGS = 5
 _STAMPED_AT_END = ("nginx ", "caddy", "json")
 _TAKEN = {
@@ -36,10 +41,9 @@ _TAKEN = {
 }
 _NONE = "null::integer"
 _KEYS = (
-    ("address", "vhost", "request", "status", "agent", "referer"),
-    ("address", "vhost", "p.page", "status", _NONE, "referer"),
-    ("address", "vhost", "p.page", "status", _NONE, _NONE),
-    (_NONE, "vhost", "p.page", "status", _NONE, _NONE),
+    ("address", "vhost", "request", "status", "agent"),
+    ("address", "vhost", "p.page", "status", _NONE),
+    (_NONE, "vhost", "p.page", "status", _NONE),
 )
 """What groups are told by, finest first; the page is the request without its query."""
 
@@ -180,30 +184,50 @@ class AccessLogs:
 
     def groups(self, start: float, end: float, limit: int = 200_000) -> list[Group]:
         """See `Accesses`."""
-        number = self._fineness(start, end, limit)
-        address, vhost, request, status, agent, referer = _KEYS[number]
+        return self._groups([start, end], self._fineness(start, end, limit), limit)[0]
+
+    def groups_between(self, edges: Sequence[float]) -> list[list[Group]]:
+        """See `Accesses`."""
+        if self._few(edges[0], edges[-1], MOST_TOGETHER):
+            return self._groups(edges, 0, MOST_TOGETHER)
+        return [self.groups(*span) for span in pairwise(edges)]
+
+    def _groups(self, edges: Sequence[float], number: int, limit: int) -> list[list[Group]]:
+        """The groups of the spans between edges, by the keys of that number."""
+        address, vhost, request, status, agent = _KEYS[number]
+        spans = range(len(edges) - 1)
+        span = " ".join(f"when ts < ${place + 2} then {place}" for place in spans)
         rows = self._run(
-            f"""select a.text as ip, v.text as host, r.method, r.path, {"''" if number else "r.query"} as query,
-                r.protocol, g.status, u.text as agent, coalesce(f.text, '') as page, g.* exclude (key, status)
+            f"""select key.span, a.text as ip, v.text as host, r.method, r.path,
+                {"''" if number else "r.query"} as query, r.protocol, g.status, u.text as agent,
+                g.* exclude (key, status)
             from (
-                select struct_pack(address := {address}, vhost := {vhost}, request := {request}, agent := {agent},
-                    referer := {referer}) as key, {status} as status, count(*) as requests,
-                    sum(coalesce(body_bytes, 0)), sum(took), min(ts), max(ts)
-                from {_PAGED if number else "hits"} where ts >= $1 and ts < $2
+                select struct_pack(span := case {span} end, address := {address}, vhost := {vhost},
+                    request := {request}, agent := {agent}) as key,
+                    {status} as status, count(*) as requests, sum(took), min(ts), max(ts)
+                from {_PAGED if number else "hits"} where ts >= $1 and ts < ${len(edges)}
                 group by 1, 2 order by requests desc, 1, 2 limit {limit:d}
             ) g left join addresses a on a.id = key.address left join vhosts v on v.id = key.vhost
                 left join requests r on r.id = key.request left join agents u on u.id = key.agent
-                left join referers f on f.id = key.referer
-            order by requests desc, ip, host, path, query, agent, status, method, protocol, page""",
-            start,
-            end,
+            order by requests desc, ip, host, path, query, agent, status, method, protocol""",
+            *edges,
         )
-        return [Group(*row) for row in rows]
+        found: list[list[Group]] = [[] for _ in spans]
+        for place, *row in rows:
+            found[place].append(Group(*row))
+        return found
+
+    def _few(self, start: float, end: float, enough: float) -> bool:
+        """Whether a span holds no more requests than that."""
+        if self.requests <= enough:
+            return True
+        number = self._run("select count(*) from hits where ts >= $1 and ts < $2", start, end)[0][0]
+        return bool(number <= enough)
 
     def _fineness(self, start: float, end: float, limit: int) -> int:
         """By which keys the requests of a span are grouped: the finest that make few enough groups."""
         enough = 0.95 * limit  # an estimate is off by a few hundredths
-        if self._run("select count(*) from hits where ts >= $1 and ts < $2", start, end)[0][0] <= enough:
+        if self._few(start, end, enough):
             return 0
         for number, keys in enumerate(_KEYS):
             about = self._run(
@@ -260,8 +284,8 @@ class AccessLogs:
             f"""select a.text, p.* exclude (address) from (
                 select h.address, count(*) as requests,
                     count(*) filter (r.method in ('GET', 'HEAD') and not r.asset), count(*) filter (r.asset),
-                    count(*) filter (r.method = 'POST'), count(h.referer), count(*) filter (h.status >= 400),
-                    count(distinct h.agent), min(h.ts), max(h.ts)
+                    count(*) filter (r.method = 'POST'), count(*) filter (h.referred),
+                    count(*) filter (h.status >= 400), count(distinct h.agent), min(h.ts), max(h.ts)
                 from hits h left join requests r on r.id = h.request where {where} group by 1
                 order by requests desc limit {limit:d}
             ) p join addresses a on a.id = p.address order by requests desc, a.text""",

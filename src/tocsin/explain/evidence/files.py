@@ -96,10 +96,13 @@ class Found(Struct):
 
 
 class Access(Struct):
-    """A file that holds requests; see `intake.Log` for `word`."""
+    """A file that holds requests; see `intake.Log` for `word`. `begin_ts` is when its first one was, where it has any
+    yet.
+    """
 
     format: Format
     word: int
+    begin_ts: float | None
 
 
 def find(paths: Sequence[Path]) -> Found:
@@ -215,10 +218,10 @@ class Typing:
         some = lines[:SNIFF_LINES]
         configured = _configured(file.format)
         if configured is not None and self._share(configured, some) >= LEAST_SHARE:
-            return Access(configured, self._word(configured, some))
+            return self._as(configured, some)
         met = next((fmt for fmt in self._met if self._alike(fmt, some[:_ALIKE_LINES])), None)
         if met is not None:
-            return Access(met, self._word(met, some))
+            return self._as(met, some)
         fmt, share = self._access(some)
         if fmt is None or share < SURE_SHARE:
             told = teller_for([line.decode("utf-8", "backslashreplace") for line in lines[:TELL_LINES]])
@@ -228,7 +231,7 @@ class Typing:
             return None
         if fmt.name not in {one.name for one in self._met}:
             self._met.append(fmt)
-        return Access(fmt, self._word(fmt, some))
+        return self._as(fmt, some)
 
     def _access(self, lines: Sequence[bytes]) -> tuple[Format | None, float]:
         guesses = [guess for guess in sniff(lines, self._anchor) if guess.format.kind == "access"]
@@ -253,10 +256,12 @@ class Typing:
         events = [fmt.parse(line, self._anchor) for line in lines]
         return bool(events) and all(isinstance(event, HttpRequest) and event.source_ip for event in events)
 
-    def _word(self, fmt: Format, lines: Sequence[bytes]) -> int:
+    def _as(self, fmt: Format, lines: Sequence[bytes]) -> Access:
         shape = shape_of(fmt.name)
-        fitting = [line for line in lines if isinstance(fmt.parse(line, self._anchor), HttpRequest)]
-        return word_of(fitting) if shape is not None and shape.more else 0
+        parsed = ((line, fmt.parse(line, self._anchor)) for line in lines)
+        fitting = [(line, event.ts) for line, event in parsed if isinstance(event, HttpRequest)]
+        word = word_of([line for line, _ in fitting]) if shape is not None and shape.more else 0
+        return Access(fmt, word, fitting[0][1] if fitting else None)
 
 
 def _configured(spec: str) -> Format | None:

@@ -14,7 +14,7 @@ from msgspec.structs import replace
 from tocsin.explain.evidence.clocks import Repaired, ServerZone, anchor_ts, clock_text, repair
 from tocsin.explain.evidence.files import Access, File, Typing, find, head_of, vhost_of
 from tocsin.explain.evidence.gaps import Minute, gaps_of
-from tocsin.explain.evidence.hearing import Hearing, minutes_of, names_year
+from tocsin.explain.evidence.hearing import Hearing, is_settled, minutes_of, names_year
 from tocsin.explain.evidence.noaccesses import NoAccesses
 from tocsin.explain.model import Accesses, Coverage, Dossier, Gap, Said, say
 from tocsin.formats import Anchor
@@ -58,8 +58,9 @@ def gather(
         job.sort(found.files)
         job.read_accesses()
         job.hear_dated()  # meanwhile DuckDB takes in the last requests
+        job.hear_yearless()
         job.place_accesses()
-        job.hear_all()
+        job.settle_years()
         job.compare_clocks()
         repaired = repair([hearing.heard.voice for _, hearing in job.heard], job.server, found.ties)
         return job.dossier(found.refused, repaired, found.notes)
@@ -70,7 +71,9 @@ def gather(
 
 
 class _Gathering:
-    """The work in its order: access logs first, for they name year and zone, then logs with years, then the rest."""
+    """The work in its order: access logs first, for they name year and zone, then logs with years, then the rest, whose
+    years are settled when the access logs have been taken in.
+    """
 
     def __init__(self, total: int, now_ts: float | None, zone: tzinfo, on_progress: Progress | None) -> None:
         self.logs: AccessLogs | None = None
@@ -83,6 +86,7 @@ class _Gathering:
         self._lasts: list[tuple[File, int, bytes]] = []
         self._spans: list[tuple[float, float]] = []
         self._yearless: list[tuple[File, Teller]] = []
+        self._guessed: list[tuple[int, float]] = []
         self._accesses: list[tuple[File, Access]] = []
         self._tellers: list[tuple[File, Teller]] = []
         self._unknown: list[File] = []
@@ -156,13 +160,25 @@ class _Gathering:
             if minutes and hearing.teller.clock != "uptime" and hearing.teller.kind != "snapshot":
                 self._spans.append((minutes[0].first, minutes[-1].last))
 
-    def hear_all(self) -> None:
-        """The rest, from the years that the others name."""
-        spans = self._spans
-        span = (min(start for start, _ in spans), max(end for _, end in spans)) if spans else None
+    def hear_yearless(self) -> None:
+        """The rest, from the years that the others name as far as that is known: where the access logs begin."""
+        begins = [access.begin_ts for _, access in self._accesses if access.begin_ts is not None]
+        span = _hull([*self._spans, *((ts, ts) for ts in begins)])
         for file, teller in self._yearless:
             now_ts = anchor_ts(self._anchor_ts(file), span)
+            self._guessed.append((len(self.heard), now_ts))
             self._hear(file, teller, now_ts)
+
+    def settle_years(self) -> None:
+        """Hear those again whose years were guessed wrong."""
+        span = _hull(self._spans)
+        for number, guess_ts in self._guessed:
+            file, hearing = self.heard[number]
+            now_ts = anchor_ts(self._anchor_ts(file), span)
+            if not is_settled(hearing.heard, guess_ts, now_ts):
+                self._notes[file.name].clear()
+                self._hear(file, type(hearing.teller)(), now_ts)
+                self.heard[number] = self.heard.pop()
             from_others = say("Its lines name no year; it was taken from the other logs.")
             latest = say("Its lines name no year; the latest before {ts:time} was taken.", ts=now_ts)
             self._notes[file.name].append(from_others if span else latest)
@@ -311,6 +327,10 @@ class _Gathering:
                 lines += batch.data.count(b"\n")
             text = say("It fits no format that is known; it was not used.")
             yield Coverage(file.name, "unknown", None, None, lines, lines, (), (text, *self._notes[file.name]))
+
+
+def _hull(spans: Sequence[tuple[float, float]]) -> tuple[float, float] | None:
+    return (min(start for start, _ in spans), max(end for _, end in spans)) if spans else None
 
 
 def _silences(files: Sequence[File], minutes: Sequence[Sequence[Minute]]) -> list[list[Gap]]:

@@ -20,6 +20,7 @@ _MOST = (10_000, 7_000, 3_000)
 _KERNEL = " kernel: ["
 _MOST_MINUTES = 1_000_000
 _YEARS_S = 3 * 365.25 * 86400
+_YEAR_S = 363 * 86400.0  # less the days that the future may begin early
 
 
 class Heard(Struct):
@@ -117,8 +118,8 @@ def _key(told: Told) -> object:
     event = told.event
     if isinstance(event, Sample | ClockTie):
         return None
-    alike = replace(event, ts=event.ts // 1)
-    return told.clock, replace(alike, text="") if isinstance(alike, AppError) else alike
+    alike = {"text": ""} if isinstance(event, AppError) else {}
+    return told.clock, replace(event, ts=event.ts // 1, **alike)
 
 
 def _rough_key(told: Told) -> object:
@@ -133,6 +134,17 @@ def _rough_key(told: Told) -> object:
 def minutes_of(heard: Heard) -> list[Minute]:
     """The minutes in which it spoke, ascending."""
     return [Minute(number, *heard.minutes[number]) for number in sorted(heard.minutes)]
+
+
+def is_settled(heard: Heard, guess_ts: float, now_ts: float) -> bool:
+    """Whether a log without years that was heard from one moment would tell the same from another: all that it told is
+    before both, and no other year's same day is.
+    """
+    if guess_ts == now_ts:
+        return True
+    first = min((first for first, _ in heard.minutes.values()), default=guess_ts)
+    last = max((last for _, last in heard.minutes.values()), default=guess_ts)
+    return max(guess_ts, now_ts) - _YEAR_S < first and last <= min(guess_ts, now_ts)
 
 
 def names_year(teller: Teller, lines: Sequence[str], anchor: Anchor) -> bool:

@@ -1,7 +1,7 @@
 """Fills the table of all requests: blocks of lines that DuckDB splits, and single ones that their format reads.
 
 Texts stand once, in tables of their own. Every row keeps the number of its line among all lines, so that the line can
-be found again. Memory is bounded by one block, the numbers of a row (60 bytes, a dozen where memory is short) and the
+be found again. Memory is bounded by one block, the numbers of a row (50 bytes, a dozen where memory is short) and the
 distinct texts.
 """
 
@@ -19,7 +19,7 @@ from msgspec import Struct
 from tocsin.explain.evidence.blocks import Block, Log
 from tocsin.explain.evidence.shapes import shape_of, took_of
 from tocsin.explain.evidence.splitting import Splitter
-from tocsin.explain.evidence.table import MEMORY_MB, PARTS, Table
+from tocsin.explain.evidence.table import MEMORY_MB, PARTS, TEXT, Table
 from tocsin.formats import Anchor
 from tocsin.model import Batch, HttpRequest, Unparsed
 
@@ -32,10 +32,9 @@ SLOW_ROWS = 50_000
 
 _SLOW = (
     ("line", "ubigint"), ("source", "usmallint"), ("ts", "double"), ("took", "double"), ("status", "bigint"),
-    ("body_bytes", "bigint"), ("address", "varchar"), ("vhost", "varchar"), ("method", "varchar"), ("path", "varchar"),
-    ("query", "varchar"), ("protocol", "varchar"), ("referer", "varchar"), ("agent", "varchar"),
+    ("address", "varchar"), ("vhost", "varchar"), ("method", "varchar"), ("path", "varchar"), ("query", "varchar"),
+    ("protocol", "varchar"), ("referred", "boolean"), ("agent", "varchar"),
 )  # fmt: skip
-_SAME = " and ".join(f"d.{name} is not distinct from r.{name}" for name in PARTS.split(", "))
 
 
 class Segment(Struct, frozen=True, gc=False):
@@ -136,8 +135,9 @@ class Loader:
             if isinstance(event, HttpRequest):
                 took = event.duration_s if not word else took_of(line, word)
                 who = (event.source_ip, event.vhost or log.vhost)
-                what = (event.method, event.path, event.query, event.protocol, event.referer, event.user_agent)
-                figures = (first + number, source, event.ts, took, _fit(event.status), _fit(event.body_bytes))
+                referred = (event.referer or "-") != "-"
+                what = (event.method, event.path, event.query, event.protocol, referred, event.user_agent)
+                figures = (first + number, source, event.ts, took, _fit(event.status))
                 self._slow.append((*figures, *who, *what))
             elif isinstance(event, Unparsed):
                 log.unparsed += 1
@@ -155,16 +155,14 @@ class Loader:
         unnested = ", ".join(f"unnest(${n}::{kind}[]) as {name}" for n, (name, kind) in enumerate(_SLOW, 1))
         run = self.table.run
         run(f"create or replace table work.slow as select {unnested}", columns)
-        run("update work.slow set referer = host_of(referer)")
         for column, table in (("address", "addresses"), ("vhost", "vhosts"), ("agent", "agents")):
             self.table.learn(table, f"select {column} as text from work.slow")
-        self.table.learn("referers", "select referer as text from work.slow")
-        self.table.learn("requests", "select method, path, query, protocol from work.slow", PARTS)
+        self.table.learn("requests", f"select {TEXT}, {PARTS} from work.slow")
         run(f"""insert into hits
-            select d.line, d.source, d.ts, d.took, d.status, d.body_bytes, a.id, v.id, r.id, u.id, f.id
-            from work.slow d left join work.known_addresses a on a.text = d.address
-            left join work.known_vhosts v on v.text = d.vhost left join work.known_requests r on {_SAME}
-            left join work.known_agents u on u.text = d.agent left join work.known_referers f on f.text = d.referer""")
+            select d.line, d.source, d.ts, d.took, d.status, a.id, v.id, r.id, u.id, d.referred
+            from (select *, {TEXT} from work.slow) d left join work.known_addresses a on a.text = d.address
+            left join work.known_vhosts v on v.text = d.vhost left join work.known_requests r on r.text = d.text
+            left join work.known_agents u on u.text = d.agent""")
         self._pack()
 
     # -- blocks ------------------------------------------------------------------------------------------------------

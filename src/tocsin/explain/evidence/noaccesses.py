@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from tocsin.explain.model import Group, Profile, Quote, Rate, Step
 from tocsin.model import Signature
 
@@ -22,6 +24,10 @@ class NoAccesses:
     def groups(self, start: float, end: float, limit: int = 200_000) -> list[Group]:  # noqa: ARG002
         """None."""
         return []
+
+    def groups_between(self, edges: Sequence[float]) -> list[list[Group]]:
+        """None."""
+        return [[] for _ in edges[1:]]
 
     def steps(self, step_s: float, start: float, end: float) -> list[Step]:  # noqa: ARG002
         """None."""

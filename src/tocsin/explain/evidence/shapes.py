@@ -38,11 +38,13 @@ class Shape(Struct, frozen=True):
         return 3 + 2 * self.quoted
 
     def fits_sql(self) -> str:
-        """Whether a line's pieces are those of the format, but for what stands in the first, and in the request, the
-        referer and the agent.
+        """Whether a line's pieces are those of the format, but for what stands in the first, the request and the
+        agent.
         """
         p = self.parts
         tests = [f"p{p} is not null", f"p{p + 1} is null"]
+        if self.quoted:
+            tests.append("not contains(p4, '\\')")
         tests += [f"p{number} = ' '" for number in range(5, p - 1, 2)]
         tests += [f"not contains(p{number}, '\\')" for number in range(8, p, 2)]
         if self.more:
@@ -68,7 +70,7 @@ class Shape(Struct, frozen=True):
 
 is_day, is_zone = (
     re.compile("[0-9]{2}/[A-Z][a-z]{2}/[0-9]{4}:", re.ASCII).fullmatch,
-    re.compile(r"[+-][0-9]{4}\] ", re.ASCII).fullmatch,
+    re.compile(r" [+-][0-9]{4}\] ", re.ASCII).fullmatch,
 )
 """What stands before and behind the time of day."""
 

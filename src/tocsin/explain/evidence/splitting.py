@@ -3,7 +3,8 @@
 Measured on 4.5 million lines (1 GB), in seconds of processor: to read them and cut them at their quotes 0.8 (the CSV
 reader does it; of lists, 2.3), to look up one text of each 0.2 (agents) to 0.5 (requests), to keep one text of each in
 a table 0.3, which is why only those are kept that are not known. Dearer than they look: slices (`p[2:4]`; `substring`
-costs a third), regexes (0.2 to 0.3 each; a text found in a table of what fits needs none), an asof join (1.6).
+costs a third), regexes (0.2 to 0.3 each), times of day looked up in a table of all (0.7; cast, and back to see that
+nothing else was meant, 0.3), joins by several columns, an asof join (1.6).
 """
 
 # ruff: noqa: S608  statements are made of names of ours alone; values are parameters
@@ -15,7 +16,7 @@ from functools import partial
 
 from tocsin.explain.evidence.blocks import Block, Log
 from tocsin.explain.evidence.shapes import is_day, is_zone, vhost_text
-from tocsin.explain.evidence.table import MEMORY_MB, PARTED, PARTS, Table
+from tocsin.explain.evidence.table import MEMORY_MB, PARTED, PARTS, TEXT, Table
 from tocsin.formats import Anchor
 from tocsin.formats.request import split_request
 
@@ -25,10 +26,9 @@ MOST_RAW = 300 * MEMORY_MB
 MOST_DAYS = 8
 _OCTET = "(25[0-5]|2[0-4][0-9]|1[0-9]{2}|[1-9]?[0-9])"
 _IPV4 = rf"({_OCTET}\.){{3}}{_OCTET}"
-_KINDS = ("clients", "requests", "agents", "referers")
-_TEXTS = {"referers": "host_of(raw)", "agents": "nullif(nullif(raw, '-'), '')"}
-"""What referers and agents mean, of those as they are written."""
+_KINDS = ("clients", "requests", "agents")
 
+_PARTS = PARTS.split(", ")
 _CSV = """auto_detect = false, header = false, delim = '"', quote = '', escape = '', comment = '', nullstr = chr(1),
     null_padding = true, new_line = '\\n', max_line_size = 1000000, strict_mode = false, compression = 'none',
     buffer_size = 8388608"""
@@ -95,13 +95,13 @@ class Splitter:
 
     def _date(self, block: Block) -> bool:
         """When the days of a block begin, those that are none never; whether there are such as `_base` did not know."""
-        new = self._table.run("""select distinct substring(new_stamp, 1, 12), substring(new_stamp, -7, 7)
+        new = self._table.run("""select distinct substring(new_stamp, 1, 12), substring(new_stamp, -8, 8)
             from work.stage where new_stamp is not null and fits""")
         for day, zone in new:
             if (day, zone) in self._days or not (is_day(day) and is_zone(zone)):
                 continue
-            base = block.format.time_ts(f"{day}00:00:00 {zone[:5]}".encode(), self._anchor)
-            shift = 0 if base is None else (int(zone[1:3]) * 3600 + int(zone[3:5]) * 60) * (-1 if zone[0] == "-" else 1)
+            base = block.format.time_ts(f"{day}00:00:00{zone[:6]}".encode(), self._anchor)
+            shift = 0 if base is None else (int(zone[2:4]) * 3600 + int(zone[4:6]) * 60) * (-1 if zone[1] == "-" else 1)
             self._table.run("insert into work.days values ($1, $2, $3, $4)", [day, zone, base, shift])
             self._days[day, zone] = base
         return bool(new)
@@ -113,7 +113,7 @@ class Splitter:
         learning: dict[str, Callable[[], bool]] = {
             "clients": partial(self._clients, block),
             "requests": self._requests,
-            **{kind: partial(self._texts, kind) for kind in _TEXTS},
+            "agents": self._agents,
         }
         return {kind for kind, learn in learning.items() if learn()}
 
@@ -131,12 +131,14 @@ class Splitter:
         self._table.run(f"create or replace table work.new_{kind} as {numbered}")
         self._table.run(f"insert into work.raw_{kind} from work.new_{kind}")
 
-    def _texts(self, kind: str) -> bool:
-        if not self._freshen(kind, f"{_TEXTS[kind]} as text"):
+    def _agents(self) -> bool:
+        if not self._freshen("agents", "nullif(nullif(raw, '-'), '') as text"):
             return False
-        self._table.learn(kind, f"select text from work.fresh_{kind}")
-        numbered = f"select raw, coalesce(id, 0) as id from work.fresh_{kind} left join work.known_{kind} using (text)"
-        self._know(kind, numbered)
+        self._table.learn("agents", "select text from work.fresh_agents")
+        self._know(
+            "agents",
+            "select raw, coalesce(id, 0) as id from work.fresh_agents left join work.known_agents using (text)",
+        )
         return True
 
     def _clients(self, block: Block) -> bool:
@@ -168,18 +170,19 @@ class Splitter:
     def _requests(self) -> bool:
         """Ordinary request lines are split here, the others as the formats split them."""
         run = self._table.run
-        if not self._freshen("requests", PARTED):
+        if not self._freshen("requests", f"raw as text, {PARTED}"):
             return False
         odd = [raw for (raw,) in run("select raw from work.fresh_requests where not hot")]
         if odd:
             run("delete from work.fresh_requests where not hot")
-            split = [split_request(raw) for raw in odd]
-            columns = [list(column) for column in zip(*split, strict=True)]
-            unnested = ", ".join(f"unnest(${number}::varchar[])" for number in (1, 2, 3, 4, 5))
-            run(f"insert into work.fresh_requests select {unnested}, false", [odd, columns[0], *columns[2:]])
-        self._table.learn("requests", f"select {PARTS} from work.fresh_requests", PARTS)
-        same = " and ".join(f"d.{name} is not distinct from r.{name}" for name in PARTS.split(", "))
-        self._know("requests", f"select d.raw, r.id from work.fresh_requests d join work.known_requests r on {same}")
+            method, _, *others = (list(column) for column in zip(*map(split_request, odd), strict=True))
+            unnested = ", ".join(f"unnest(${n}::varchar[]) as {name}" for n, name in enumerate(("raw", *_PARTS), 1))
+            run(
+                f"insert into work.fresh_requests select raw, {TEXT}, {PARTS}, false from (select {unnested})",
+                [odd, method, *others],
+            )
+        self._table.learn("requests", f"select text, {PARTS} from work.fresh_requests")
+        self._know("requests", "select raw, id from work.fresh_requests join work.known_requests using (text)")
         return True
 
     def _read(self, kind: str, texts: Mapping[str, str | None]) -> None:
@@ -194,7 +197,7 @@ class Splitter:
 
     def _insert(self, block: Block, first: int, fresh: set[str]) -> int:
         """Take in the lines all of whose texts are known; how many those are."""
-        numbers = {"clients": ("address", "vhost"), "requests": ("id",), "agents": ("id",), "referers": ("id",)}
+        numbers = {"clients": ("address", "vhost"), "requests": ("id",), "agents": ("id",)}
         columns, joins = [], ""
         for kind, ids in numbers.items():
             for name in ids:
@@ -204,14 +207,14 @@ class Splitter:
                 joins += f" left join work.new_{kind} {kind} on {kind}.raw = s.new_{kind}"
         if "days" in fresh:
             joins += """ left join work.days d
-                on d.day = substring(s.new_stamp, 1, 12) and d.zone = substring(s.new_stamp, -7, 7)"""
+                on d.day = substring(s.new_stamp, 1, 12) and d.zone = substring(s.new_stamp, -8, 8)"""
         columns.append("coalesce(s.base, d.base) as base" if "days" in fresh else "s.base")
-        known = " and ".join(f"{name} is not null" for name in ("base", "address", "request", "agent", "referer"))
+        known = " and ".join(f"{name} is not null" for name in ("base", "address", "request", "agent"))
         inserted = self._table.run(f"""insert into hits
-            select {first} + n, source, base + second, took, status, size, nullif(address, 0),
-                coalesce(nullif(vhost, 0), own_vhost), nullif(request, 0), nullif(agent, 0), nullif(referer, 0)
+            select {first} + n, source, base + second, took, status, nullif(address, 0),
+                coalesce(nullif(vhost, 0), own_vhost), nullif(request, 0), nullif(agent, 0), referred
             from (
-                select s.n, s.second, s.took, s.status, s.size, {", ".join(columns)}, g.source, g.vhost as own_vhost
+                select s.n, s.second, s.took, s.status, s.referred, {", ".join(columns)}, g.source, g.vhost as own_vhost
                 from work.stage s {self._owners(block)}{joins} where s.fits
             ) where {known}""")
         return int(inserted[0][0])
@@ -241,22 +244,21 @@ def _split(block: Block, base: str) -> str:
     columns = ", ".join(f"'p{number}': 'VARCHAR'" for number in range(1, shape.parts + 2))
     looked_up = [("clients", "left(p1, -28)", "address"), ("requests", "p2", "id")]
     if shape.quoted:
-        looked_up += [("referers", "p4", "id"), ("agents", "p6", "id")]
+        looked_up.append(("agents", "p6", "id"))
     joins = "".join(f" left join work.raw_{kind} {kind} on {kind}.raw = {text}" for kind, text, _ in looked_up)
     new = ", ".join(
         f"case when {kind}.{number} is null then {text} end as new_{kind}" for kind, text, number in looked_up
     )
-    none = "0 as referer, null::varchar as new_referers, 0 as agent, null::varchar as new_agents"
+    none = "false as referred, 0 as agent, null::varchar as new_agents"
     return f"""
-        select n, t.second, base, {shape.took_sql(block.word)} as took,
-            try_cast(substring(p3, 2, 3) as bigint) as status, try_cast(substring(p3, 6) as bigint) as size,
-            clients.address, clients.vhost, requests.id as request,
-            {"referers.id as referer, agents.id as agent" if shape.quoted else none}, {new},
+        select n, epoch(time) as second, base, {shape.took_sql(block.word)} as took,
+            try_cast(substring(p3, 2, 3) as bigint) as status, clients.address, clients.vhost, requests.id as request,
+            {"p4 not in ('', '-') as referred, agents.id as agent" if shape.quoted else none}, {new},
             case when base is null then right(p1, 28) end as new_stamp,
-            t.second is not null and {shape.fits_sql()} as fits
+            time < '24:00' and time::varchar = clock and {shape.fits_sql()} as fits
         from (
-            select *, {base} as base from (
-                select *, substring(p1, -28, 12) as day, substring(p1, -7, 7) as zone
+            select *, {base} as base, try_cast(clock as time) as time from (
+                select *, substring(p1, -28, 12) as day, substring(p1, -16, 8) as clock, substring(p1, -8, 8) as zone
                 from read_csv($1, {_CSV}, columns = {{'n': 'INTEGER', {columns}}})
             )
-        ) left join work.seconds t on t.text = substring(p1, -16, 9){joins}"""
+        ){joins}"""

@@ -50,29 +50,19 @@ use logs;
 create table addresses(id integer, text varchar);
 create table vhosts(id integer, text varchar);
 create table agents(id integer, text varchar);
-create table referers(id integer, text varchar);
-create table requests(id integer, method varchar, path varchar, query varchar, protocol varchar, asset boolean);
-create table hits(line ubigint, source usmallint, ts double, took double, status bigint, body_bytes bigint,
-    address integer, vhost integer, request integer, agent integer, referer integer);
+create table requests(id integer, text varchar, method varchar, path varchar, query varchar, protocol varchar,
+    asset boolean);
+create table hits(line ubigint, source usmallint, ts double, took double, status bigint, address integer, vhost integer,
+    request integer, agent integer, referred boolean);
 create table work.raw_clients(raw varchar, address integer, vhost integer);
 create table work.raw_requests(raw varchar, id integer);
 create table work.raw_agents(raw varchar, id integer);
-create table work.raw_referers(raw varchar, id integer);
 create table work.days(day varchar, zone varchar, base double, shift integer);
-create table work.seconds as
-    with two as (select i, right('0' || i, 2) || ':' as text from range(60) r(i))
-    select h.text || m.text || left(s.text, 2) || ' ' as text, 3600 * h.i + 60 * m.i + s.i as second
-    from two h, two m, two s where h.i < 24;
 create view seen as
-    select h.line, h.source, h.ts, h.took, h.status, h.body_bytes, a.text as source_ip, v.text as vhost, r.method,
-        r.path, r.query, r.protocol, r.asset, u.text as user_agent, f.text as referer
+    select h.line, h.source, h.ts, h.took, h.status, a.text as source_ip, v.text as vhost, r.method, r.path, r.query,
+        r.protocol, r.asset, u.text as user_agent, h.referred
     from hits h left join addresses a on a.id = h.address left join vhosts v on v.id = h.vhost
-        left join requests r on r.id = h.request left join agents u on u.id = h.agent
-        left join referers f on f.id = h.referer;
-create macro host_of(referer) as case when referer not in ('', '-') then
-    lower(split_part(split_part(split_part(
-        case when contains(referer, '://') then split_part(referer, '://', 2) else referer end,
-        '/', 1), '?', 1), '#', 1)) end;
+        left join requests r on r.id = h.request left join agents u on u.id = h.agent;
 create macro is_asset(path) as regexp_matches(substring(path, -6), '{_ASSET}', 'i');
 """
 """`logs` holds what questions are put to, `work` what is needed to fill it, in groups of few rows, so that two threads
@@ -80,14 +70,18 @@ share a block of lines evenly. Its raw_KIND remember of texts, as they are writt
 nothing).
 """
 
-PARTS = "method, path, query, protocol"
-"""The columns that a request line consists of."""
-
 _HOT = r'[A-Z]{3,7} /[^ "%#?]*(\?[^ "#]+)? HTTP/[0-9](\.[0-9])?'
+PARTS = "method, path, query, protocol"
 PARTED = f"""split_part(raw, ' ', 1) as method, split_part(split_part(raw, ' ', 2), '?', 1) as path,
     substr(split_part(raw, ' ', 2), length(path) + 2) as query, split_part(raw, ' ', 3) as protocol,
     regexp_full_match(raw, '{_HOT}') and not contains(path, '//') and not contains(path, '/.') as hot"""
-"""Those of a request line (`raw`), and whether they are what the formats would make of it."""
+"""The columns that a request line (`raw`) consists of, and whether they are what the formats would make of it."""
+
+_AGAIN = "concat(method, ' ', path, if(query = '', '', '?'), query, ' ', protocol)"
+_LENGTHS = ", ".join(f"coalesce(strlen({part}), -1)" for part in PARTS.split(", "))
+TEXT = f"""case when regexp_full_match({_AGAIN}, '{_HOT}') and not regexp_matches(path, '//|/\\.|\\?')
+    then {_AGAIN} else concat_ws(' ', {_LENGTHS}, {PARTS}) end as text"""
+"""What a request is known by: the line that is hot and has these parts; where there is none, what no line can be."""
 
 
 class Table:
@@ -102,21 +96,20 @@ class Table:
         """Empty the table of a kind's raw texts."""
         self.run(f"create or replace table work.raw_{kind} as from work.raw_{kind} limit 0")
 
-    def learn(self, table: str, texts: str, columns: str = "text") -> None:
+    def learn(self, table: str, texts: str) -> None:
         """Give a number to each text that has none yet; those asked for stand in `known_TABLE` then, with theirs.
 
-        `texts` selects them. Only they are held in memory as a whole, never the table, which may have millions.
+        `texts` selects them, with what the table tells of each. Only they are held in memory as a whole, never the
+        table, which may have millions.
         """
         run = self.run
-        same = " and ".join(f"d.{name} is not distinct from t.{name}" for name in columns.split(", "))
         begin = run(f"select count(*) from {table}")[0][0]
-        given = " where text is not null" if columns == "text" else ""
-        run(f"create or replace table work.wanted as select distinct {columns} from ({texts}){given}")
+        run(f"create or replace table work.wanted as select distinct on (text) * from ({texts}) where text is not null")
         run(f"""create or replace table work.known_{table} as
             select coalesce(t.id, {begin} + row_number() over (partition by t.id is null)) as id, d.*
-            from work.wanted d left join {table} t on {same}""")
+            from work.wanted d left join {table} t using (text)""")
         asset = ", is_asset(path)" if table == "requests" else ""
-        run(f"insert into {table} select id, {columns}{asset} from work.known_{table} where id > {begin}")
+        run(f"insert into {table} select *{asset} from work.known_{table} where id > {begin}")
 
     def held_mb(self) -> float:
         """How much memory all tables take."""
