@@ -14,6 +14,7 @@ from tocsin.decide.neighbours import Neighbours
 from tocsin.decide.policy import NO_TERMS, Policy, Terms
 from tocsin.decide.siege import RENEWED, RULE, Change
 from tocsin.decide.subjects import bounds
+from tocsin.detect.block import Looked
 from tocsin.detect.books import Limits
 from tocsin.detect.engine import Engine
 from tocsin.formats import RawLines
@@ -64,14 +65,21 @@ class Pipeline:
         self.on_finding = on_finding
         self._hushed: dict[tuple[str, str, str | None], float] = {}
 
-    def take(self, batch: Batch, now_ts: float) -> None:
-        """Take whole lines of one source; `now_ts` resolves missing years (arrival, or a finished file's time)."""
+    def look(self, batch: Batch, now_ts: float) -> Looked | None:
+        """What the engine will look for in these lines, if it knows their format; with more care than it would take."""
+        fmt, anchor = self.readings.of(batch, now_ts)
+        return None if fmt is None else self.engine.sift(batch, fmt, anchor, self.engine.look(batch, fmt))
+
+    def take(self, batch: Batch, now_ts: float, looked: Looked | None = None) -> None:
+        """Take whole lines of one source; `now_ts` resolves missing years (arrival, or a finished file's time).
+        `looked` is what `look` found in them, where that is known.
+        """
         fmt, anchor = self.readings.of(batch, now_ts)
         if fmt is None and not self.reads(batch.source):
             self.engine.skip(batch, "no known format fits this log; name one in [[log]]")
             return
         fmt = fmt or self._raw
-        self.engine.step(batch, fmt, anchor, self._judge)
+        self.engine.step(batch, fmt, anchor, self._judge, looked)
 
     def count(self, rule_id: str, failure: Failure, ts: float, place: Place) -> None:
         """Count a failure that had to wait for its judge."""

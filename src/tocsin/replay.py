@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import gc
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from datetime import tzinfo
 from pathlib import Path
 
 from msgspec import Struct
 
+from tocsin.ahead import is_worth, read_ahead
 from tocsin.decide.allow import AllowList
 from tocsin.decide.breaker import Breaker, BreakerSettings
 from tocsin.decide.crowd import Crowd
@@ -21,9 +22,10 @@ from tocsin.decide.policy import Policy, PolicySettings
 from tocsin.decide.prefixes import Prefixes
 from tocsin.decide.siege import SiegeSettings
 from tocsin.decide.visitors import Visitors
+from tocsin.detect.block import Looked
 from tocsin.detect.books import Limits
 from tocsin.formats import Proxies
-from tocsin.model import Decision, Evidence, Finding, HttpRequest, Unparsed
+from tocsin.model import Batch, Decision, Evidence, Finding, HttpRequest, Unparsed
 from tocsin.pipeline import Pipeline
 from tocsin.reading import Reading, Readings
 from tocsin.rules import CompiledRule
@@ -112,8 +114,18 @@ class Replay:
         )
 
     def _read(self, progress: Callable[[int], None] | None) -> None:
-        for batch in read_finished(self.paths, progress=progress, line_ts=self._line_ts, on_error=self.troubles.append):
-            self.pipeline.take(batch, self._anchor(batch.source))
+        def read(advance: Callable[[int], None] | None, refuse: Callable[[SourceError], None]) -> Iterator[Batch]:
+            return read_finished(self.paths, progress=advance, line_ts=self._line_ts, on_error=refuse)
+
+        if not is_worth(self.paths):
+            for batch in read(progress, self.troubles.append):
+                self.pipeline.take(batch, self._anchor(batch.source))
+            return
+        for batch, looked in read_ahead(read, self._look, progress or _unheard, self.troubles.append):
+            self.pipeline.take(batch, self._anchor(batch.source), looked)
+
+    def _look(self, batch: Batch) -> Looked | None:
+        return self.pipeline.look(batch, self._anchor(batch.source))
 
     def _decided(self, decision: Decision, finding: Finding | None) -> None:
         self.decisions += 1
@@ -138,3 +150,7 @@ class Replay:
     def _request_of(self, evidence: Evidence) -> HttpRequest | None:
         """A line of evidence as the request that it was."""
         return self.readings.request_of(evidence, self._anchor(evidence.source))
+
+
+def _unheard(_done_bytes: int) -> None:
+    """Nobody wants to know how far it is."""

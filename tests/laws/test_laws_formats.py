@@ -284,10 +284,10 @@ def test_skim_and_parse_agree(name: str, trusting: bool, lines: list[bytes]) -> 
         if not client:
             continue
         event = form.parse(line, ANCHOR)
-        ts = form.time_ts(stamp, ANCHOR)
+        ts = form.time_ts(stamp.encode("latin-1"), ANCHOR)
         assert isinstance(event, HttpRequest) == (ts is not None)
         if isinstance(event, HttpRequest):
-            assert (event.ts, event.source_ip) == (ts, form.client(client))
+            assert (event.ts, event.source_ip) == (ts, form.client(client.encode()))
     middle = len(data) - len(lines[-1]) - 1 if lines else 3
     assert form.skim(data, 3, middle) + form.skim(data, middle, len(data)) == rows, "chunking does not matter"
 
@@ -296,7 +296,7 @@ def test_skim_reads_ordinary_lines_itself() -> None:
     form = by_name_once("combined")
     assert form.skim is not None
     data = SEEDS[0] + b"\n" + SEEDS[0][:-1] + b'\\x22"\n'
-    assert form.skim(data, 0, len(data)) == [(b"63.251.225.206", b"20/Jun/2016:11:17:34 -0400")] * 2
+    assert form.skim(data, 0, len(data)) == [("63.251.225.206", "20/Jun/2016:11:17:34 -0400")] * 2
 
 
 @pytest.mark.parametrize("log_format", [APACHE[0], APACHE[1]])

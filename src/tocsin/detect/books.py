@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Protocol
+from typing import Any, Protocol
 
 from msgspec import Struct
 
@@ -31,6 +31,20 @@ class Counts(Struct):
     late: int = 0
     no_address: int = 0
     findings: int = 0
+
+
+State = tuple[
+    Counts,
+    float,
+    dict[str, float],
+    dict[str, tuple[tuple[dict[str, Any], dict[str, Any], float], dict[str, dict[str, float]]]],
+    list[tuple[tuple[str, str], list[Row]]],
+    dict[str, list[tuple[int, str, str]]],
+    int,
+    dict[str, bytes],
+]
+"""An engine's state as it is dumped: counts, event time, who is muted until when, each rule's window and contributors,
+evidence, samples of what did not fit, keys that had to go early, each filter's own state."""
 
 
 class Strike(Struct, frozen=True, gc=False):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from _blake2 import blake2b
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
     from tocsin.formats import Format
     from tocsin.rules import CompiledRule, LineFilter
 
+KEY_CHARS = 64
 MASKS_KEPT = 4096  # a client may send any combination of what rules look for
 
 EVENT_TYPES: Mapping[str, type] = {"http-request": HttpRequest, "auth": AuthAttempt, "line": RawLine}
@@ -30,6 +32,7 @@ class Tracker:
         self.within_s = rule.rule.within_s
         self.mask = 1 << index
         self.event_type = EVENT_TYPES.get(rule.rule.on)
+        self.by_host = rule.rule.ipv4_prefix == 32 and rule.rule.ipv6_prefix == 64
         self.by_address = rule.rule.by in {("address",), ("network",)}
         self.window: CountWindow | DistinctWindow
         # Lines before these are pushed out of the evidence by the time that the limit is crossed.
@@ -40,6 +43,14 @@ class Tracker:
             self.window = CountWindow(pool, self.limit, self.within_s, lateness_s, arm if rule.skim else 1)
         self.counted = 0
         self.contributors = None if self.by_address else Contributors(self.window)
+
+    def may_count(self, event: HttpRequest) -> bool:
+        """Whether the rule could count a request, as far as the request alone can tell, and always tells alike: regexes
+        of rules that are not ours may be given up for want of time.
+        """
+        rule = self.rule
+        own = rule.rule.shipped and rule.filter is None and rule.crawlers is None
+        return not own or rule.predicate(event)
 
     def count(self, key: str, ts: float, event: HttpRequest | AuthAttempt | None) -> int:
         """Count an event under its key: QUIET, ARMED or CROSSED."""
@@ -55,7 +66,10 @@ class Plan:
     def __init__(self, scanner: Scanner, trackers: Sequence[Tracker], flood: Tracker | None) -> None:
         self.scanner = scanner
         self.flood = flood
-        self.flood_mask = flood.mask if flood else 0
+        # Of these rules a client is banned or not as of the flood rule: whoever is stopped there need not be parsed.
+        self.alike = sum(
+            t.mask for t in trackers if flood and t.rule.subject is flood.rule.subject and not t.rule.filter
+        )
         self.filters = tuple(tracker for tracker in trackers if tracker.rule.filter)
         self.native_mask = sum(tracker.mask for tracker in trackers if not tracker.rule.filter)
         self._trackers = trackers
@@ -112,3 +126,11 @@ def make_plan(
 
 def _regexes(line_filter: LineFilter, *, simple: bool) -> tuple[bytes, ...] | None:
     return line_filter.simple_patterns if simple else line_filter.loud_patterns
+
+
+def bounded_key(parts: Sequence[str]) -> str:
+    """One text for a key of one or several fields. What clients write may be long: then a digest stands for it."""
+    key = "\x1f".join(parts)
+    if len(key) <= KEY_CHARS:
+        return key
+    return blake2b(key.encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()

@@ -15,6 +15,7 @@ that second (64 MB in all with their keys); a deque for each would cost 800 byte
 from __future__ import annotations
 
 from bisect import bisect_left, insort
+from collections.abc import Callable
 from typing import Any
 from zlib import crc32
 
@@ -41,8 +42,7 @@ class Pool:
         """Too many keys are young: end everybody's generation, counting what goes early."""
         for window in self.windows:
             self.evicted += len(window.old)
-            window.old, window.young = window.young, {}
-            window.hot.clear()
+            window.age()
         self.young = 0
 
     @property
@@ -63,7 +63,8 @@ class Window:
         self.young: dict[str, Any] = {}
         self.old: dict[str, Any] = {}
         self.rotated_ts = float("-inf")
-        self.hot: dict[bytes, list[float]] = {}  # the engine's shortcut: young lists by the client's bytes in the log
+        self.watch: Callable[[str], bool] | None = None  # of whose keys somebody wants to see every line
+        self.watched: set[str] = set()  # those of them that are young or old
         pool.windows.append(self)
 
     def rotate(self, now_ts: float) -> float:
@@ -72,21 +73,23 @@ class Window:
             self.rotated_ts = now_ts
         elif now_ts >= self.rotated_ts + self.generation_s:
             self.pool.young -= len(self.young)
-            self.old, self.young = self.young, {}
-            self.hot.clear()
+            self.age()
             self.rotated_ts = now_ts
         return self.rotated_ts + self.generation_s
 
-    def cool(self, key: str) -> None:
-        """Take a key out of the shortcut. An IPv4 address stands there as it is logged, IPv6 in many spellings."""
-        if ":" in key:
-            self.hot.clear()
-        else:
-            self.hot.pop(key.encode("utf-8", "surrogatepass"), None)
+    def age(self) -> None:
+        """What is young is old from now on, and what was old is gone."""
+        self.old, self.young = self.young, {}
+        self.watched.intersection_update(self.old)
+
+    def look_out(self, watch: Callable[[str], bool]) -> None:
+        """Watch these keys from now on."""
+        self.watch = watch
+        self.watched.clear()
+        self.watched.update(filter(watch, self.young), filter(watch, self.old))
 
     def forget(self, key: str) -> None:
         """Drop what is known of a key, as a crossing does."""
-        self.cool(key)
         if self.young.pop(key, None) is None:
             self.old.pop(key, None)
         else:
@@ -100,12 +103,18 @@ class Window:
         """Take up a dumped state."""
         self.pool.young += len(young) - len(self.young)
         self.young, self.old, self.rotated_ts = young, old, rotated_ts
-        self.hot.clear()
+        if self.watch is not None:
+            self.look_out(self.watch)
 
-    def _renew(self, key: str, value: Any) -> Any:
+    def renew(self, key: str, value: Any) -> Any:
         """Make a key young that is not, with its older value or else `value`. Returns the older value or None."""
         known = self.old.pop(key, None)
-        self.young[key] = value if known is None else known
+        if known is not None:
+            self.young[key] = known
+        else:
+            self.young[key] = value
+            if self.watch is not None and self.watch(key):
+                self.watched.add(key)
         pool = self.pool
         pool.young += 1
         if pool.young > pool.capacity:
@@ -114,11 +123,15 @@ class Window:
 
 
 class CountWindow(Window):
-    """Counts events. From `arm` events within the window on, an event is ARMED: its line is worth keeping."""
+    """Counts events. From `arm` events within the window on, an event is ARMED: its line is worth keeping.
+
+    Fewer than `loose` times of a key can neither cross nor arm, so they stand in the order of reading.
+    """
 
     def __init__(self, pool: Pool, limit: int, within_s: float, lateness_s: float, arm: int = 1) -> None:
         super().__init__(pool, limit, within_s, lateness_s)
         self.arm = arm
+        self.loose = min(arm, PRUNE_EVERY) - 1
 
     def add(self, key: str, ts: float) -> int:
         """Count an event; CROSSED (and the key begins anew) if it completes `limit` events within `within_s`."""
@@ -126,7 +139,7 @@ class CountWindow(Window):
             return CROSSED
         value: Any = self.young.get(key)
         if value is None:
-            value = self._renew(key, ts)
+            value = self.renew(key, ts)
             if value is None:
                 return ARMED if self.arm == 1 else QUIET
         if type(value) is not list:
@@ -135,19 +148,19 @@ class CountWindow(Window):
             window[key] = value
         return self._extend(key, value, ts)
 
-    def revive(self, key: str, ts: float) -> Value | None:
-        """What is known of a key that is not young, made young; None: nothing was, and the key begins with `ts`. For
-        those who count in the window's own values, where `limit` and `arm` are above one.
-        """
-        value: Value | None = self.old.pop(key, None)
-        self.young[key] = ts if value is None else value
-        pool = self.pool
-        pool.young += 1
-        if pool.young > pool.capacity:
-            pool.make_room()
-        return value
+    def load(self, young: dict[str, Any], old: dict[str, Any], rotated_ts: float) -> None:
+        """Take up a dumped state; what stands loose in it need not under another limit."""
+        super().load(young, old, rotated_ts)
+        for value in (*young.values(), *old.values()):
+            if type(value) is list:
+                value.sort()
 
     def _extend(self, key: str, times: list[float], ts: float) -> int:
+        if len(times) < self.loose:
+            times.append(ts)
+            return QUIET
+        if len(times) == self.loose:
+            times.sort()
         limit, within_s = self.limit, self.within_s
         if ts >= times[-1]:
             times.append(ts)
@@ -184,7 +197,7 @@ class DistinctWindow(Window):
         seen: Any = self.young.get(key)
         if seen is None:
             fresh: dict[int, list[float]] = {}
-            seen = self._renew(key, fresh) or fresh
+            seen = self.renew(key, fresh) or fresh
         digest = crc32(value.encode("utf-8", "surrogatepass")) << 16 | len(value) & 0xFFFF
         times = seen.get(digest)
         if times is None:

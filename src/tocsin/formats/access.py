@@ -151,21 +151,23 @@ class AccessFormat(Verbatim):
         begin = _any_spelling(method) + rb" +" if method else b""
         return re.escape(wall.encode()) + begin + rb'(?:[^"\n]|\\")*' + _any_spelling(literal)
 
-    def _skim(self, data: bytes, start: int, end: int) -> list[tuple[bytes, bytes]]:
+    def _skim(self, data: bytes, start: int, end: int) -> list[tuple[str, str]]:
         pattern = self._layout.skim
         if pattern is None:
             raise TypeError(f"{self.name} cannot be skimmed")
+        text = data[start:end].decode("latin-1")  # what it finds is looked up in tables of texts
+        size = len(text)
         if not _escaped_quote(data, start, end):
-            rows: list[tuple[bytes, bytes]] = pattern.findall(data, start, end)
+            rows: list[tuple[str, str]] = pattern.findall(text)
             # `[^"]*` is what makes it fast, and it runs on over newlines: then there are fewer rows than lines
-            if len(rows) == data.count(b"\n", start, end):
+            if len(rows) == size - len(text.replace("\n", "")):  # `count` stops at every hit: 0.1 s in 240 MB
                 return rows
-        rows = []
-        while start < end:
-            stop = data.find(b"\n", start, end) + 1 or end
-            row = pattern.findall(data, start, stop) if data.find(b'\\"', start, stop) < 0 else []
-            rows.append(row[0] if len(row) == 1 else (b"", b""))
-            start = stop
+        rows, at = [], 0
+        while at < size:
+            stop = text.find("\n", at) + 1 or size
+            row = pattern.findall(text, at, stop) if text.find('\\"', at, stop) < 0 else []
+            rows.append(row[0] if len(row) == 1 else ("", ""))
+            at = stop
         return rows
 
     def _address(self, client: str) -> str | None:

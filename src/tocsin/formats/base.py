@@ -15,8 +15,9 @@ from msgspec import Struct
 
 from tocsin.model import Event
 
-Skim = Callable[[bytes, int, int], list[tuple[bytes, bytes]]]
-"""(data, start, end) -> one (client, time) for every line between, in order; both empty: ask `parse`."""
+Skim = Callable[[bytes, int, int], list[tuple[str, str]]]
+"""(data, start, end) -> one (client, time) for every line between, in order; both empty: ask `parse`. They are
+texts in Latin-1, since tables are asked for them that hold addresses."""
 
 CACHE_ENTRIES = 4096
 """What a cache of times holds: a log names each second once and moves on."""
@@ -67,10 +68,10 @@ class Format(Protocol):
         """
 
     def time_ts(self, text: bytes, anchor: Anchor) -> float | None:
-        """Unix seconds of a time as `skim` gives it; None where it is no time."""
+        """Unix seconds of a time as `skim` gives it, in bytes; None where it is no time."""
 
     def client(self, raw: bytes) -> str | None:
-        """The `source_ip` that a client as `skim` gives it stands for; None where that is no address or a proxy."""
+        """The `source_ip` that a client as `skim` gives it, in bytes, stands for; None: no address, or a proxy."""
 
     def request_pattern(self, method: str | None, literal: str) -> bytes | None:
         """A regex (no look-around, no back-reference, never across a newline) that occurs in every raw line whose

@@ -61,7 +61,7 @@ class Layout(Struct, frozen=True):
     """A group that takes part in no match: what a slot that the format lacks stands for."""
     times: tuple[int, ...]
     stamp: Stamp
-    skim: re.Pattern[bytes] | None
+    skim: re.Pattern[str] | None
     request_wall: str | None
     """The literal text right before the request line, where that stands alone between quotes."""
 
@@ -364,10 +364,10 @@ def _time_shapes(field: Field, segment: Segment, position: int, *, last: bool) -
     return shape, shape, shape
 
 
-def _skim(pattern: str, pieces: Sequence[Piece]) -> re.Pattern[bytes] | None:
-    """Whole blocks by `findall`, where client and time are one field each, in this order."""
+def _skim(pattern: str, pieces: Sequence[Piece]) -> re.Pattern[str] | None:
+    """Whole blocks (bytes as Latin-1) by `findall`, where client and time are one field each, in this order."""
     order = [piece.slot for piece in pieces if isinstance(piece, Field) and piece.slot in {"client", "time"}]
-    return re.compile(rf"{pattern}\n|[^\n]*\n".encode()) if order == ["client", "time"] else None
+    return re.compile(rf"{pattern}\n|[^\n]*\n".encode().decode("latin-1")) if order == ["client", "time"] else None
 
 
 HOT: tuple[Slot, ...] = ("client", "user", "time", "request", "status", "body_bytes", "referer", "user_agent")

@@ -60,7 +60,7 @@ def read_finished(
     or not to its end, is a SourceError: told to `on_error`, and the rest is still read; raised where there is none.
     Of a damaged archive all whole lines before the damage are handed out. `on_notice` hears of files with lines cut.
     """
-    _keep_heap()
+    keep_heap()
     sources = _in_order(paths)
     job = _Job(block_bytes, progress, on_error, on_notice)
     if line_ts is None or len(sources) < 2:
@@ -169,7 +169,7 @@ class _Job:
             self._progress(self._done_bytes)
 
 
-def _keep_heap() -> None:
+def keep_heap() -> None:
     """Let malloc keep the blocks that we free and ask for again.
 
     glibc gives freed memory back as soon as it exceeds twice the largest block that was ever freed: of blocks of 1 MiB
