@@ -10,11 +10,9 @@ It holds CAP_DAC_READ_SEARCH (to read logs) and nothing else; what the firewall 
 from __future__ import annotations
 
 import argparse
-import gc
 import os
 import select
 import selectors
-import signal
 import socket
 import sys
 import time
@@ -28,14 +26,12 @@ from msgspec import structs
 from tocsin.announce import Announcer
 from tocsin.config import Config, ConfigErrors
 from tocsin.config import load as load_config
-from tocsin.control import ControlServer
-from tocsin.daemon import give_memory_back, hear_signals, notify_systemd, settle
+from tocsin.daemon import give_memory_back, notify_systemd, settle
 from tocsin.decide.breaker import Breaker
 from tocsin.decide.crawlers import Published, shipped
 from tocsin.decide.crowd import Crowd
 from tocsin.decide.impostors import Answer, Crawlers
 from tocsin.decide.policy import Policy
-from tocsin.decide.siege import RENEWED, Change, text_of
 from tocsin.decide.visitors import Visitors
 from tocsin.duration import render_duration
 from tocsin.enforce.client import Enforcer
@@ -44,12 +40,12 @@ from tocsin.enforcing import Enforcing
 from tocsin.learning import learn
 from tocsin.ledger.load import bans_by_rule, load
 from tocsin.ledger.store import Ledger
-from tocsin.model import Decision, Evidence, Finding, HttpRequest, Signature
+from tocsin.loop import Loop
+from tocsin.model import Decision, Evidence, Finding, HttpRequest
 from tocsin.pipeline import Pipeline
 from tocsin.reading import Readings
 from tocsin.rules import CompiledRule, RuleErrors
-from tocsin.sources.pressure import read_pressure
-from tocsin.steering import Steering, what_is_done
+from tocsin.telling import Telling
 from tocsin.watching import Watching
 from tocsin.wiring import (
     allow_list,
@@ -65,10 +61,6 @@ from tocsin.wiring import (
     siege_settings,
 )
 
-CHECKPOINT_EVERY_S = 5.0
-CHECKPOINT_SHARE = 400.0  # a checkpoint that takes long is taken so much more rarely: bans wait for it
-HOST_EVERY_S = 30.0
-COLLECT_EVERY_S = 3600.0
 SWITCH_S = 0.0005  # after which a thread that writes must let the one go on that bans; Python's own 5 ms are too long
 STOP_WITHIN_S = 4.0  # the ledger's last rows and the actions' ends; the supervisor waits 5
 JAILS_ROW = b"jails "
@@ -79,7 +71,7 @@ if TYPE_CHECKING:
 
 
 class Watcher:
-    """Everything at work. `run` returns when told to stop."""
+    """Everything at work, from lines to what is done about them. `Loop` runs it, `Steering` answers for it."""
 
     def __init__(
         self,
@@ -97,15 +89,9 @@ class Watcher:
         self.announcer = announcer
         self.selector = selectors.DefaultSelector()
         self.began_ts = time.time()
-        self.stopping = False
-        self.reload_wanted = False
         self._arrival_ts: float | None = None
-        self._checkpoint_due_s = 0.0
         self._checkpoint_lines = -1
         self._chapters = 0  # of what is normal, as saved last
-        self._host_due_s = time.monotonic() + HOST_EVERY_S
-        self._collect_due_s = time.monotonic() + COLLECT_EVERY_S
-        self._notified = False
 
         path = _ledger(config)
         saved = load(path, self.began_ts, config.bans.memory_s)
@@ -139,11 +125,12 @@ class Watcher:
         marker, proxied = marker_path(config.file), bool(config.proxies.trusted)
         self.enforcing = Enforcing(enforcer, self.policy, self.ledger, self.announcer.say, marker, proxied=proxied)
         self.enforcing.denials.restore(saved.denials)
+        self.telling = Telling(self.announcer.say, self.enforcing.denials.say_rule, self.crowd, observe=self.observe)
         self._ask_web_server()
         if self.jailing is not None:
             self.jailing.begin(self.pipeline)
 
-    def _read_logs(self) -> None:
+    def read_logs(self) -> None:
         """Everything new, line by line through the pipeline."""
         for batch in self.watching.read():
             self._arrival_ts = batch.arrival_ts
@@ -164,7 +151,7 @@ class Watcher:
             self.ledger.finding,
             crowd=self.crowd,
         )
-        pipeline.on_siege = self._say_siege
+        pipeline.on_siege = lambda change: self.telling.siege(change, pipeline.cannot)
         return pipeline
 
     def _take_up(self, state: bytes, normal: bytes = b"") -> None:
@@ -194,7 +181,7 @@ class Watcher:
         self.ledger.decision(decision)
         if self.jailing is not None:
             self.jailing.note(decision, finding)
-        self._say_decision(decision, finding)
+        self.telling.decision(decision, finding, self.pipeline.cannot)
         for notice in self.policy.take_notices():
             self.announcer.say("breaker", notice.text, rule=notice.rule)
 
@@ -203,79 +190,13 @@ class Watcher:
         self._arrival_ts = None
         self._on_decision(decision, None)
 
-    def _say_decision(self, decision: Decision, finding: Finding | None) -> None:
-        if decision.signature is not None:
-            if decision.note == RENEWED:
-                return  # whom it spares changes each second
-            text = self._of_class(decision, decision.signature)
-        elif decision.action == "lift":
-            text = f"unban {decision.target}: {decision.note}"
-        else:
-            span_s = None if decision.end_ts is None else decision.end_ts - decision.start_ts
-            text = f"ban {decision.target} for {render_duration(span_s)}"
-            if finding is not None:
-                text += f": {finding.rule}, {finding.count} within {render_duration(finding.within_s)}"
-        if decision.held is not None:
-            text = f"would {text} (held: {decision.held})"
-        fields = {name: getattr(decision, name) for name in ("action", "subject", "services", "rule", "held", "id")}
-        self.announcer.say("decision", text, **fields)
+    # -- from begin to end -------------------------------------------------------------------------------------------
 
-    def _of_class(self, decision: Decision, signature: Signature) -> str:
-        """What a decision about a class of requests says; where only the set-up is missing, what its owner can do."""
-        about = signature.text
-        if decision.action == "lift":
-            return f"turn away or ask no more: {about}: {decision.note}"
-        if decision.action == "deny-request" and decision.held == self.pipeline.cannot.get("deny-request", ""):
-            self.enforcing.denials.say_rule(signature)
-        span_s = (decision.end_ts or decision.start_ts) - decision.start_ts
-        what = "turn away" if decision.action == "deny-request" else "ask browsers for a cookie"
-        return f"{what} for {render_duration(span_s)}, sparing {len(decision.spare)}: {about}"
-
-    def _say_siege(self, change: Change) -> None:
-        """That a siege begins, is back or is over, or an alarm; what is turned away is said as a decision."""
-        if change.verb in {"deny", "ask"}:
-            return
-        siege = next((each for each in self.crowd.sieges.all if each.finding.id == change.finding.id), None)
-        if siege is None:
-            text = f"alarm: {change.note}"
-        elif change.verb == "leave":
-            text = f"siege over: {text_of(siege.description)}: {change.note}"
-        else:
-            done = what_is_done(siege, self.crowd.settings, self.pipeline.cannot, observe=self.observe)
-            text = f"siege: {change.note}; {done}"
-        about = msgspec.to_builtins(change.signature)
-        self.announcer.say("siege", text, verb=change.verb, finding=change.finding.id, signature=about)
-
-    # -- the loop ----------------------------------------------------------------------------------------------------
-
-    def run(self, control: socket.socket) -> None:
-        """Watch until told to stop."""
-        steering = Steering(self)
-        server = ControlServer(control, self.selector, steering.answer)
-        register, read = self.selector.register, selectors.EVENT_READ
-        self.watching.wait_on(self.selector, self._read_logs)
-        hear_signals(self.selector, self._on_signal)
-        if self.jailing is not None:
-            self.jailing.wait_on(self.selector)
-        if self.enforcing.enforcer is not None:
-            register(self.enforcing.enforcer.fileno(), read, self.enforcing.receive)
-        if self.resolver is not None:
-            register(self.resolver.fileno(), read, self.resolver.receive)
+    def begin(self) -> None:
+        """What is done once, before anything is waited for."""
         self.enforcing.read_now()
         self._remember()
         self._learn()
-        gc.collect()
-        gc.freeze()
-        gc.disable()  # a full collection over 500,000 keys takes 50 ms; what little cycles there are wait for an hour
-        while not self.stopping:
-            self._wait_for_enforcer_writes()
-            if self.jailing is not None:
-                self.jailing.want_writes()
-            for key, _ in self.selector.select(self._timeout_s()):
-                key.data()
-            self._tick()
-            server.drop_silent(time.monotonic())
-        self.stop()
 
     def _remember(self) -> None:
         """Take in who was banned before; between the steps the bans in force are on their way to the kernel."""
@@ -285,77 +206,6 @@ class Watcher:
                 self.enforcing.flush()
                 if select.select([enforcer], [], [], 0)[0]:
                     self.enforcing.receive()
-
-    def stop(self) -> None:
-        """Save where we stand and let go."""
-        until_s = time.monotonic() + STOP_WITHIN_S
-        self._checkpoint()
-        if self.jailing is not None:
-            self.jailing.stop()
-        self.ledger.close(3.0)
-        self.watching.close()
-        if self.resolver is not None:
-            self.resolver.close()
-        if self.jailing is not None:
-            self.jailing.wait_stopped(until_s - time.monotonic())
-
-    def _wait_for_enforcer_writes(self) -> None:
-        enforcer = self.enforcing.enforcer
-        if enforcer is not None:
-            events = selectors.EVENT_READ | (selectors.EVENT_WRITE if self.enforcing.wants_write else 0)
-            if self.selector.get_key(enforcer.fileno()).events != events:
-                self.selector.modify(enforcer.fileno(), events, self._on_enforcer)
-
-    def _on_enforcer(self) -> None:
-        self.enforcing.flush()
-        self.enforcing.receive()
-
-    def _timeout_s(self) -> float:
-        if self.watching.pending:
-            return 0.0
-        now_s, now_ts = time.monotonic(), time.time()
-        due_s = min(self.enforcing.due_s(), self._host_due_s, self._collect_due_s)
-        if self._has_news():
-            due_s = min(due_s, self._checkpoint_due_s)
-        if self.jailing is not None:
-            due_s = min(due_s, self.jailing.due_s(now_s, now_ts))
-        if self.resolver is not None:
-            due_s = min(due_s, self.resolver.due_s())
-        return max(0.0, min(due_s - now_s, self.watching.due_ts() - now_ts, 60.0))
-
-    def _tick(self) -> None:
-        due_ts = self.watching.due_ts()  # asked first: what is due at once is due as of then
-        now_s, now_ts = time.monotonic(), time.time()
-        if now_ts >= due_ts:
-            self._read_logs()
-        self.watching.tick()
-        self.enforcing.tick(now_s)
-        if self.resolver is not None:
-            self.resolver.ask(self.policy.crawlers.take_questions())
-            self.resolver.tick()
-        if self.jailing is not None:
-            self.jailing.tick(now_s, now_ts)
-        if self._has_news() and now_s >= self._checkpoint_due_s:
-            self._feel(now_ts)
-            self._checkpoint()
-            if self.jailing is not None:
-                self.jailing.say_set_aside()
-        if now_s >= self._host_due_s:
-            self._host_due_s = now_s + HOST_EVERY_S
-            self._refresh_host(now_ts)
-        if now_s >= self._collect_due_s:
-            self._collect_due_s = now_s + COLLECT_EVERY_S
-            gc.collect()
-        if self.reload_wanted:
-            self.reload_wanted = False
-            self.reload()
-        self._say_ready()
-
-    def _feel(self, now_ts: float) -> None:
-        """How the machine is: where it suffers, less of an excess is a siege."""
-        sample = read_pressure(now_ts)
-        if sample is not None:
-            self.crowd.feel(sample)
 
     def _learn(self) -> None:
         """At the first start: what is normal, from the logs that are there."""
@@ -371,12 +221,12 @@ class Watcher:
             span = render_duration(60 * round(learnt.normal.seconds / 60))
             self.announcer.say("learnt", f"what is normal was learnt from {lines:,} lines of {span} that were there")
 
-    def _has_news(self) -> bool:
+    def has_news(self) -> bool:
+        """Whether lines were read that no checkpoint knows of."""
         return self.pipeline.engine.counts.lines != self._checkpoint_lines
 
-    def _checkpoint(self) -> None:
+    def checkpoint(self) -> None:
         """Engine state and offsets, saved together; what is read after it is read again after a restart."""
-        began_s = time.monotonic()
         rows = self.watching.positions()
         if self.jailing is not None:
             rows.append(JAILS_ROW + self.jailing.dump())
@@ -385,15 +235,13 @@ class Watcher:
         normal = self.crowd.normal.dump() if chapters != self._chapters else None
         self._chapters = chapters
         self.ledger.checkpoint(self.pipeline.dump(normal=False), rows, self._checkpoint_lines, normal)
-        now_s = time.monotonic()
-        self._checkpoint_due_s = now_s + max(CHECKPOINT_EVERY_S, CHECKPOINT_SHARE * (now_s - began_s))
 
     def _ask_web_server(self) -> None:
         """What can be done there."""
         self.pipeline.cannot = self.enforcing.denials.cannot()
         self.crowd.sieges.asks = "limit" not in self.pipeline.cannot
 
-    def _refresh_host(self, now_ts: float) -> None:
+    def refresh_host(self, now_ts: float) -> None:
         """What changes by itself: who is logged in, which bans have ended, whether the web server is set up."""
         self._ask_web_server()
         self.policy.expire(now_ts)
@@ -402,10 +250,8 @@ class Watcher:
                 self.pipeline.let_in(lift)
                 self._on_decision(lift, None)
 
-    def _say_ready(self) -> None:
-        if self._notified or not self.enforcing.ready:
-            return
-        self._notified = True
+    def say_ready(self) -> None:
+        """Tell whoever waits for it that the kernel holds what it should."""
         self.watching.prepare(self.pipeline.engine)  # after the restored bans, before we say that we are there
         give_memory_back()
         notify_systemd("READY=1")
@@ -414,13 +260,20 @@ class Watcher:
         logs = self.watching.followed()
         self.announcer.say("ready", f"guard is on: {len(self.rules)} rules, {logs} logs, {how}")
 
-    # -- signals and reload ------------------------------------------------------------------------------------------
+    def stop(self) -> None:
+        """Save where we stand and let go."""
+        until_s = time.monotonic() + STOP_WITHIN_S
+        self.checkpoint()
+        if self.jailing is not None:
+            self.jailing.stop()
+        self.ledger.close(3.0)
+        self.watching.close()
+        if self.resolver is not None:
+            self.resolver.close()
+        if self.jailing is not None:
+            self.jailing.wait_stopped(until_s - time.monotonic())
 
-    def _on_signal(self, number: int) -> None:
-        if number == signal.SIGHUP:
-            self.reload_wanted = True
-        else:
-            self.stopping = True
+    # -- reload ------------------------------------------------------------------------------------------------------
 
     def reload(self) -> list[str]:
         """Take up changed rules; returns what is wrong with them (then the old ones stay)."""
@@ -445,7 +298,7 @@ class Watcher:
         self.watching.prepare(self.pipeline.engine)
         self.allow.replace("configured", [(text, "[allow] in the configuration") for text in config.allow.addresses])
         self.crowd.configure(siege_settings(config))
-        self._refresh_host(time.time())
+        self.refresh_host(time.time())
         self.announcer.say("reload", f"reloaded: {len(self.rules)} rules")
         return []
 
@@ -530,7 +383,7 @@ def main(arguments: list[str] | None = None) -> int:
     sys.setswitchinterval(SWITCH_S)
     watcher = Watcher(config, rules, enforcer, announcer, observe=options.observe, jailed=jailed, runner=runner)
     try:
-        watcher.run(socket.socket(fileno=options.control_fd))
+        Loop(watcher).run(socket.socket(fileno=options.control_fd))
     except EOFError:
         announcer.say("enforcer", "the enforcer has gone; both are started again, bans stay in force")
         watcher.stop()

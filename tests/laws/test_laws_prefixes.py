@@ -132,8 +132,8 @@ def test_it_is_bounded_deterministic_and_survives_restarts(subjects: list[str], 
         first.settings,
         first.allow,
         prefixes=Prefixes(PrefixSettings(max_offenders=most)),
-        active=dict(first._active.ends),
-        history=[(each, *known) for each in first._active if (known := first.past(each)) is not None],
+        active=dict(first._bans.ends),
+        history=[(each, *known) for each in first._bans.ends if (known := first.past(each)) is not None],
     )
     second.load(first.dump())
     assert before + play(second, script[cut:]) == made
@@ -192,7 +192,7 @@ class Live:
         return self.readings.request_of(evidence, T0)
 
     def restart(self) -> None:
-        state, active = self.pipeline.dump(), dict(self.policy._active.ends)
+        state, active = self.pipeline.dump(), dict(self.policy._bans.ends)
         history = [(each, *known) for each in active if (known := self.policy.past(each)) is not None]
         self.pipeline = self._make()
         self.policy.adopt({each: end_ts - T0 for each, end_ts in active.items() if end_ts is not None}, T0)

@@ -32,7 +32,8 @@ ORDER = (
     ("ledger",),
     (
         *("announce", "control", "daemon", "importing", "enforcing", "reading", "pipeline", "resolving", "wiring"),
-        *("replay", "watching", "learning", "sparing", "acting", "jailing", "steering", "guard", "supervise"),
+        *("ahead", "replay", "watching", "learning", "sparing", "acting", "jailing", "steering", "telling", "loop"),
+        *("guard", "supervise"),
     ),
     ("explain",),
     ("cli",),

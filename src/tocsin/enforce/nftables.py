@@ -2,8 +2,7 @@
 
 The table and its interval sets are written through libnftables, the elements of hash sets over netlink (`writing`).
 
-What the kernel holds when `Firewall.ensure` returns is what `render_table` says. Texts given to libnftables are
-rendered from parsed keys and integers alone; nothing that came from elsewhere is passed through.
+What the kernel holds when `Firewall.ensure` returns is what `ruleset.render_table` says.
 
 Three facts, measured with libnftables 1.0.6 on Linux 6.18, shape the writing:
 - `add element`, `create element` and `delete element` make libnftables list every interval set *of the machine*: with
@@ -22,46 +21,21 @@ import ctypes
 import errno
 import time
 from enum import Enum
-from itertools import groupby
 from typing import TYPE_CHECKING, NamedTuple
 
-from tocsin.enforce import netlink
+from tocsin.enforce import netlink, ruleset
 from tocsin.enforce.elements import NFT_MSG_GETGEN, PERMANENT, Element, has_elements, look_up_all, service_sets
-from tocsin.enforce.subjects import (
-    HASH_PREFIX,
-    INTERVAL_SETS,
-    SERVICE_KINDS,
-    Target,
-    kind_of,
-    render_target,
-    service_set,
-    services_of,
-)
+from tocsin.enforce.subjects import HASH_PREFIX, INTERVAL_SETS, SERVICE_KINDS, Target, service_set, services_of
 from tocsin.enforce.writing import Writer
 from tocsin.memory import give_back
-from tocsin.model import parts_of
-from tocsin.services import COLLECTIONS_MAX, PORT_MAX, parse_services
+from tocsin.services import COLLECTIONS_MAX
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Sequence
 
-TABLE = "tocsin"
+TABLE = ruleset.TABLE
 
-# Elements that a set takes; the next ban is refused with "Too many open files in system" (ENFILE). The kernel sets
-# aside a bucket array for 4/3 of that: 8 MB for 524,288; smaller arrays make a dump of 100,000 slower, not faster.
-SET_SIZE = {"host4": 524288, "host6": 262144, "addr6": 65536, "net4": 65536, "net6": 65536}
-
-# An element stops matching when its time ends; its memory waits for the kernel's sweep over the whole set, which keeps
-# a processor for up to 10 ms with 100,000 elements. By default it comes every second, and a ban may meet it.
-GC_INTERVAL_S = 60
-
-# The same for sets of hosts that are closed to single services, of which there may be many.
-SERVICE_SET_SIZE = {"host4": 131072, "host6": 65536}
-
-# As in /etc/protocols, which need not be there.
-_PROTOCOLS = {"icmp": 1, "tcp": 6, "udp": 17, "dccp": 33, "icmpv6": 58, "sctp": 132, "udplite": 136}
-
-# Longest ban; longer is for good. libnftables takes at most 99,999,999 in one unit, hence days in `_timeout`.
+# Longest ban; longer is for good.
 MAX_BAN_S = 36500 * 86400
 
 # Elements in one transaction: all its messages have to fit netlink's buffer (EMSGSIZE). A host takes 40 bytes, three
@@ -107,88 +81,6 @@ class Change(NamedTuple):
     target: Target
     ban: bool
     seconds: int | None = None
-
-
-def _set_definition(name: str) -> str:
-    like = kind_of(name)
-    kind = "ipv4_addr" if like.endswith("4") else "ipv6_addr"
-    flags = "interval,timeout" if name in INTERVAL_SETS else "timeout"
-    size = SET_SIZE[name] if name == like else SERVICE_SET_SIZE[like]
-    return f"type {kind}; size {size}; flags {flags}; gc-interval {GC_INTERVAL_S}s; counter;"
-
-
-# How each set is asked, in the order of the rules.
-MATCHES = {
-    "host4": "ip saddr @host4",
-    "net4": "ip saddr @net4",
-    "host6": "ip6 saddr and ffff:ffff:ffff:ffff:: @host6",
-    "addr6": "ip6 saddr @addr6",
-    "net6": "ip6 saddr @net6",
-}
-
-
-def _service_matches(services: str) -> Iterator[str]:
-    """How the sets of the hosts that are closed to services are asked, in nft's words."""
-    for protocol, spans in groupby(parse_services(services), lambda span: span.protocol):
-        ports = [str(span).partition("/")[2] for span in spans]
-        asked = "" if ports == [f"0-{PORT_MAX}"] else f"th dport {{ {', '.join(ports)} }} "
-        for kind in SERVICE_KINDS:
-            match = MATCHES[kind].replace(f"@{kind}", f"@{service_set(kind, services)}")
-            yield f"meta l4proto {_PROTOCOLS[protocol]} {asked}{match}"
-
-
-def render_table(table: str = TABLE, only: str = "", services: Iterable[str] = ()) -> str:
-    """The whole table as one transaction that creates it, or repairs it and keeps the elements that it holds.
-
-    `services` are those that hosts are closed to singly. Loopback is never dropped. With `only`, a match in nft's
-    words, nothing but what it matches is (for the self-test).
-
-    Priority -300 (raw) is before connection tracking and before any address translation: established connections are
-    cut too, forwarded ports and containers are covered, and a flood of a banned address fills no tracking table.
-    """
-    lines = [f"add table inet {table}"]
-    services = tuple(services)
-    names = (*SET_SIZE, *(service_set(kind, each) for each in services for kind in SERVICE_KINDS))
-    matches = (*MATCHES.values(), *(match for each in services for match in _service_matches(each)))
-    lines += [f"add set inet {table} {name} {{ {_set_definition(name)} }}" for name in names]
-    chain = f"inet {table} prerouting"
-    lines += [
-        # A chain of another type or policy cannot be changed, but replaced within the transaction.
-        f"add chain {chain}",
-        f"flush chain {chain}",
-        f"delete chain {chain}",
-        f"add chain {chain} {{ type filter hook prerouting priority -300; policy accept; }}",
-        *(() if only else (f"add rule {chain} iif lo accept",)),
-        *(f"add rule {chain} {f'{only} {match}'.lstrip()} drop" for match in matches),
-    ]
-    return "\n".join(lines)
-
-
-def _timeout(seconds: int | None) -> str:
-    if seconds is None:
-        return ""
-    return f" timeout {seconds}s" if seconds < 10**8 else f" timeout {seconds // 86400}d{seconds % 86400}s"
-
-
-def _key(target: Target) -> str:
-    text = parts_of(render_target(target))[0]
-    return text if target.set in INTERVAL_SETS else text.partition("/")[0]
-
-
-def render_new(table: str, set_name: str, changes: Iterable[Change]) -> str:
-    """The command that adds elements which are not in the set."""
-    elements = ",".join(_key(change.target) + _timeout(change.seconds) for change in changes)
-    return f"add set inet {table} {set_name} {{ {_set_definition(set_name)} elements = {{ {elements} }} }}"
-
-
-def render_renewal(table: str, set_name: str, changes: Sequence[Change]) -> str:
-    """The commands that take elements out, whether they are in or not, and put those to be banned in again."""
-    where = f"element inet {table} {set_name}"
-    keys = ",".join(_key(change.target) for change in changes)
-    lines = [f"add {where} {{ {keys} }}", f"delete {where} {{ {keys} }}"]
-    if bans := [change for change in changes if change.ban]:
-        lines.append(f"add {where} {{ {','.join(_key(ban.target) + _timeout(ban.seconds) for ban in bans)} }}")
-    return "\n".join(lines)
 
 
 class Libnftables:
@@ -275,7 +167,7 @@ class Firewall:
             raise FirewallError(f"cannot create the table inet {self.table}: {error}", "see the kernel's log (dmesg)")
 
     def _render(self) -> str:
-        return render_table(self.table, self._only, sorted(self._services or ()))
+        return ruleset.render_table(self.table, self._only, sorted(self._services or ()))
 
     def _find_services(self) -> tuple[set[str], list[str]]:
         """The services that hosts in the table are closed to, and the sets that are left over from others."""
@@ -394,9 +286,9 @@ class Firewall:
         return self._writer.write(set_name, added, again, [change.target.key for change in renewed if not change.ban])
 
     def _write_texts(self, set_name: str, new: Sequence[Change], renewed: Sequence[Change]) -> str:
-        commands = [render_renewal(self.table, set_name, renewed)] if renewed else []
+        commands = [ruleset.render_renewal(self.table, set_name, renewed)] if renewed else []
         if new:
-            commands.append(render_new(self.table, set_name, new))
+            commands.append(ruleset.render_new(self.table, set_name, new))
         return self._run(commands)
 
     def _run(self, commands: list[str]) -> str:

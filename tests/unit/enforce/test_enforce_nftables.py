@@ -6,17 +6,8 @@ import re
 
 import pytest
 
-from tocsin.enforce.nftables import (
-    CHUNK_HOSTS,
-    MAX_BAN_S,
-    SET_SIZE,
-    Change,
-    FirewallError,
-    is_denied,
-    render_new,
-    render_renewal,
-    render_table,
-)
+from tocsin.enforce.nftables import CHUNK_HOSTS, MAX_BAN_S, Change, FirewallError, is_denied
+from tocsin.enforce.ruleset import SET_SIZE, render_new, render_renewal, render_table
 from tocsin.enforce.subjects import SETS, parse_subject
 
 

@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tocsin.enforce.elements import PERMANENT, Element
-from tocsin.enforce.nftables import render_table
 from tocsin.enforce.protocol import Actual, Banned, ProtocolError, pack_elements, unpack_elements
+from tocsin.enforce.ruleset import render_table
 from tocsin.enforce.sockets import _Closing
 from tocsin.enforce.subjects import Target, is_service_set, parse_subject, render_target, services_of
 
