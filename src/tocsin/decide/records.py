@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from msgspec import Struct
 
 from tocsin.detect.contrast import Feature, agent_tokens, varied_path
-from tocsin.detect.normal import ALL, Asked, Request, features, trigger_features
+from tocsin.detect.normal import ALL, Asked, Request, features, matched, trigger_features
 from tocsin.model import HttpRequest
 
 OTHERS: Asked = ("", "*", "", "", "", "", "")
@@ -59,7 +59,7 @@ def record_again(request: Request) -> Record:
     if request.asked == OTHERS:
         return Record(request, (), frozenset(), (ALL,))
     found = features(request.asked)
-    return Record(request, found, frozenset(found), trigger_features(request.asked))
+    return Record(request, found, matched(request.asked), trigger_features(request.asked))
 
 
 def others() -> Record:

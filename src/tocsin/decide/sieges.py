@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import math
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Callable, Iterable
 from typing import Literal
 
 from msgspec import structs
 
 from tocsin.decide.gate import LEAST_SENDERS, Measure, Present, known_before, measure_of
+from tocsin.decide.narrowing import POST, narrowing
 from tocsin.decide.records import Record, Seen
 from tocsin.decide.siege import LEASE_S, RULE, Change, Siege, SiegeSettings, question_of, signature_of, text_of
 from tocsin.decide.visitors import Visitors
 from tocsin.detect.books import Strike
-from tocsin.detect.contrast import Cell, Contrast, Description, Feature, contrasts, narrowed
+from tocsin.detect.contrast import Cell, Contrast, Description, Feature, contrasts
 from tocsin.detect.evidence import Row, evidence_of, finding_of
 from tocsin.detect.normal import Normal
 from tocsin.model import Finding, Signature
@@ -34,11 +35,7 @@ LEAST_REQUESTS = 5
 EVIDENCE = 5
 LATEST = 64  # lines of strangers, kept as evidence
 STRICTER_AFTER_S = 600.0
-POST = ("method", "POST")
-POSTS_SHARE = 0.1  # of the requests for a page: then it is the posts that are met
 ASKED = frozenset(("method", "path", "query", "vhost"))  # what is asked for, whoever asks
-SAFE = frozenset(("method", "path", "query"))
-RISKY = frozenset(("user_agent", "vhost"))  # what narrows a description only where it was rare before
 
 
 class Sieges:
@@ -153,7 +150,7 @@ class Sieges:
         self.pause_ts = now_ts + PAUSE_S
         cells, before_s = self._cells(now_ts)
         met = {siege.found for siege in self.all}
-        narrow = _narrowing(cells)
+        narrow = narrowing(cells)
         found = [
             (one, description, measure)
             for one in contrasts(cells, WINDOW_S, before_s, SEARCHED)
@@ -199,7 +196,8 @@ class Sieges:
             present.visiting = max(present.visiting, self._present(asked).visiting)
         posted = {one.signature.path for one in self.all if one.left_ts is None and POST in one.wanted}
         is_form = POST not in description and dict(description).get("path") in posted
-        asks = self.asks and question_of(description) is not None and signature_of(description) is not None
+        is_narrow = bool(dict(description).keys() & {"path", "query"}) and signature_of(description) is not None
+        asks = self.asks and is_narrow and question_of(description) is not None
         return measure_of(description, self.normal, present, self.settings, purity, asks=asks, is_form=is_form)
 
     def _present(self, wanted: frozenset[Feature]) -> Present:
@@ -367,24 +365,3 @@ class Sieges:
         until_ts, spare = siege.denied_until_ts, tuple(sorted(siege.spared))
         said = siege.told, siege.note, siege.finding
         self.hear(Change(verb, now_ts, *said, id=siege.denied, lifts=before, end_ts=until_ts, spare=spare))
-
-
-def _narrowing(cells: list[Cell]) -> Callable[[Description], Description]:
-    """What makes a description as narrow as what it is of allows, where that hits fewer others."""
-    now = [cell for cell in cells if cell.now]
-    usual = Counter(feature for cell in cells if cell.before for feature in cell.features if feature[0] in RISKY)
-
-    def useful(one: Feature) -> bool:
-        return one[0] in SAFE or (one[0] in RISKY and usual[one] <= 2)
-
-    def narrow(description: Description) -> Description:
-        wanted = set(description)
-        such = [cell for cell in now if wanted <= set(cell.features)]
-        narrow = narrowed(description, such, useful)
-        if "path" in dict(narrow) and "method" not in dict(narrow):
-            posts = sum(cell.now_cost for cell in such if POST in cell.features)
-            if posts >= POSTS_SHARE * sum(cell.now_cost for cell in such):
-                return (POST, *narrow)  # the form is asked for by everybody who has a right to post it
-        return narrow
-
-    return narrow

@@ -306,14 +306,13 @@ class Normal:
             for asked, units in self.samples:
                 worth.setdefault(asked, []).append(units)
             strangers = [
-                (asked, frozenset(features(asked)), len(units), math.fsum(units))
-                for asked, units in sorted(worth.items())
+                (asked, matched(asked), len(units), math.fsum(units)) for asked, units in sorted(worth.items())
             ]
             by_asked: dict[Asked, list[int]] = {}
             for number, first in enumerate(self.visitors):
                 for asked in first:
                     by_asked.setdefault(asked, []).append(number)
-            visitors = [(asked[4], frozenset(features(asked)), numbers) for asked, numbers in by_asked.items()]
+            visitors = [(asked[4], matched(asked), numbers) for asked, numbers in by_asked.items()]
             self._indexed = Index(strangers, visitors, {}, {})
         return self._indexed
 
@@ -367,6 +366,11 @@ def features(asked: Asked) -> tuple[Feature, ...]:
     return (*features_of(*asked[:5]), ("protocol", asked[5]), ("contact", asked[6]))
 
 
+def matched(asked: Asked) -> frozenset[Feature]:
+    """The same, with what an agent claims: to tell browsers from the apps of a class, once that is found."""
+    return frozenset((*features(asked), *((BROWSERS,) if asked[4].startswith(BROWSERS[1]) else ())))
+
+
 def _feature(text: str) -> Feature:
     dimension, _, value = text.partition("\0")
     return dimension, value
@@ -379,6 +383,7 @@ def hour_of(ts: float) -> int:
 
 _TRIGGERS = frozenset(("path", "query"))
 ALL: Feature = ("all", "")
+BROWSERS: Feature = ("user_agent", "Mozilla/")
 
 
 @lru_cache(maxsize=1 << 13)

@@ -137,7 +137,8 @@ _NETWORKS = (
     rf"^(\d+) (?:(?=((?:{_HEX}){{4}}|(?:{_HEX}){{2,3}}:))(?=((?:{_HEX}){{3}}|(?:{_HEX}){{2}}:))((?:{_HEX}){{2}})"
     r"|(((\d+\.)\d+\.)\d+\.))"
 )
-BROWSER, ROBOT = r"^(?:Mozilla|Opera)/\d", r"bot|crawl|spider|slurp|https?:|@"  # what agents claim to be
+BROWSER = r"^(?:Mozilla|Opera)/\d"  # what agents claim to be; old Internet Explorers are `compatible`, too
+ROBOT = r"bot|crawl|spider|slurp|https?:|@|compatible;(?! MSIE)"
 EMBEDDED = (
     r"\.(?:css|m?js|map|wasm|woff2?|ttf|otf|eot|png|jpe?g|gif|webp|avif|svg|ico|bmp|mp3|mp4|ogg|webm|xml|txt|pdf|zip)$"
 )

@@ -78,6 +78,16 @@ def test_the_finding_tells_what_stood_out_and_shows_the_lines(tmp_path: Path) ->
     assert all("POST /xmlrpc.php" in each.text for each in finding.evidence)
 
 
+def test_another_phone_with_the_app_goes_on(tmp_path: Path) -> None:
+    """It was not seen before, but its like was, and those who attack claim to be browsers."""
+    phone = [line(START_TS + QUIET_S + 30 + 9 * n, "203.0.113.77", "POST /xmlrpc.php", 200, "-", "wp-iphone/25.1")
+             for n in range(20)]  # fmt: skip
+    played = Played(tmp_path, log(visitors(2, 0, QUIET_S + 300), crowd(2, QUIET_S, QUIET_S + 300, 6, xmlrpc), phone))
+    denied = played.of("deny-request")
+    assert {each.signature for each in denied} == {Signature("POST", "/xmlrpc.php", user_agent="Mozilla/")}
+    assert "203.0.113.77" not in {each.subject for each in played.of("ban")}
+
+
 def test_who_behaves_like_a_visitor_is_spared_as_soon_as_he_does(tmp_path: Path) -> None:
     """An administrator nobody knows logs in while guesses come from everywhere."""
 
