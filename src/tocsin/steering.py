@@ -302,7 +302,7 @@ def _in_web_server(siege: Siege, cannot: Mapping[Action, str], *, observe: bool)
     until_ts = siege.denied_until_ts if siege.denied and not (observe or action in cannot) else None
     return {
         "turned_away_until_ts": until_ts if siege.turned_away else None,
-        "asked_until_ts": None if siege.turned_away else until_ts,
+        "asked_until_ts": until_ts if siege.opens or not siege.turned_away else None,
     }
 
 
@@ -310,7 +310,7 @@ def what_is_done(siege: Siege, settings: SiegeSettings, cannot: Mapping[Action, 
     """In words; `cannot` is why the web server does not do this or that."""
     several = " by several agents" if siege.agents else ""
     whom = "its senders" if siege.times == 1 else f"who sends {siege.times} of them{several}"
-    if not siege.times:
+    if siege.opens or not siege.times:
         whom = f"who is refused {REFUSED_TIMES} times"
     would = "would be " if observe else ""
     banned = f"{whom} {would}banned for {render_duration(settings.ban_s)}"
@@ -318,6 +318,7 @@ def what_is_done(siege: Siege, settings: SiegeSettings, cannot: Mapping[Action, 
         return banned
     action: Action = "deny-request" if siege.turned_away else "limit"
     done = "turned away in the web server" if siege.turned_away else "asked to show a cookie"
+    done += " but for browsers that show a cookie" if siege.opens else ""
     if action in cannot:
         return f"{banned}; not {done}: {cannot[action]}"
     return f"{'' if siege.turned_away else 'browsers '}{would}{done}, {banned}"

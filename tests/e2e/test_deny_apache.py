@@ -52,6 +52,8 @@ IncludeOptional {folder}/tocsin.con[f]
     RewriteEngine On
     RewriteRule ^/old$ /page.html [L]
     ErrorDocument 429 /page.html
+    Header always set Content-Security-Policy "default-src 'self'"
+    Header always set Cache-Control "public, max-age=86400"
 </VirtualHost>
 """
 
@@ -66,6 +68,7 @@ def apache(site: Site, folder: Path) -> Web:
         "alias",
         "rewrite",
         "setenvif",
+        "headers",
         "proxy",
         "proxy_http",
         "proxy_fcgi",
@@ -245,8 +248,11 @@ def test_who_claims_to_be_a_browser_is_asked_to_show_it_and_let_through(deny: De
     for target, method, status in (("/style.css", "GET", 200), ("/xmlrpc.php", "POST", 200), ("/nothing", "GET", 429)):
         assert asker.ask(ATTACKER4, target, method, User_Agent=BROWSER) == status
     assert asker.ask(NEIGHBOUR4, "/", User_Agent=BROWSER) == 200
+    assert asker.ask(ATTACKER4, "/xmlrpc.php/a.css", User_Agent=BROWSER) == 429, "no file, but a program's answer"
     for host in ("shop.example", "plain.example"):
-        assert asker.ask(ATTACKER4, "/", Host=host, User_Agent=BROWSER) == 429
+        status, headers, _ = asker.answer(ATTACKER4, "/", Host=host, User_Agent=BROWSER)
+        assert (status, headers["Cache-Control"]) == (429, "no-store")
+        assert "Content-Security-Policy" not in headers, "the script is to run"
     shown = _SETS(asker.answer(ATTACKER4, "/page.html", User_Agent=BROWSER)[2])
     assert shown is not None
     cookies = (shown[1], f"a=b; {shown[1]}; c=d", f"{shown[1]}0", f"tocsin={'0' * 32}", "tocsin=../../classes", "")

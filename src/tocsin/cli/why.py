@@ -76,8 +76,23 @@ def why(
     _show(out, story, _sentences(loaded, story), now_ts)
     if running is None:
         out.note(absent)
-    elif running["observe"] and story.bans:
+        return
+    if running["observe"] and story.bans:
         out.note(f"the guard only observes ({running['why_observing']})")
+    if running["web"]["denied"]:
+        what = _in_words(running["web"]["denied"])
+        out.note(
+            f"besides, the web server turns away or asks who sends certain requests ({what}); "
+            f"`tocsin why {SIEGES}` tells why. To let {address} in whatever it sends: [allow] addresses, then reload"
+        )
+
+
+def _in_words(denied: list[dict[str, Any]]) -> str:
+    from msgspec import convert  # noqa: PLC0415  see main
+
+    from tocsin.model import Signature  # noqa: PLC0415  see main
+
+    return "; ".join(dict.fromkeys(convert(each["signature"], Signature).text for each in denied))
 
 
 def _sentences(config: Config, story: Why) -> dict[str, str]:

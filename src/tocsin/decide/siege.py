@@ -132,6 +132,7 @@ class Siege(Struct):
             sent.refused += 1
         else:
             sent.served += 1
+            sent.refused = 0  # he has shown the cookie; his other tabs may have been asked as well
         if (
             self.times != 1 or self.opens
         ) and ts < sent.since_ts + JUDGED_AFTER_S:  # it might yet be told for a visitor

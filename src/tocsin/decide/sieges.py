@@ -12,7 +12,17 @@ from msgspec import structs
 from tocsin.decide.gate import LEAST_SENDERS, Measure, Present, known_before, measure_of
 from tocsin.decide.narrowing import POST, narrowing
 from tocsin.decide.records import Record, Seen
-from tocsin.decide.siege import LEASE_S, RULE, Change, Siege, SiegeSettings, question_of, signature_of, text_of
+from tocsin.decide.siege import (
+    LEASE_S,
+    RULE,
+    SPARED_MAX,
+    Change,
+    Siege,
+    SiegeSettings,
+    question_of,
+    signature_of,
+    text_of,
+)
 from tocsin.decide.visitors import Visitors
 from tocsin.detect.books import Strike
 from tocsin.detect.contrast import Cell, Contrast, Description, Feature, contrasts
@@ -196,8 +206,7 @@ class Sieges:
             present.visiting = max(present.visiting, self._present(asked).visiting)
         posted = {one.signature.path for one in self.all if one.left_ts is None and POST in one.wanted}
         is_form = POST not in description and dict(description).get("path") in posted
-        is_narrow = bool(dict(description).keys() & {"path", "query"}) and signature_of(description) is not None
-        asks = self.asks and is_narrow and question_of(description) is not None
+        asks = self.asks and "path" in dict(description) and question_of(description) is not None
         return measure_of(description, self.normal, present, self.settings, purity, asks=asks, is_form=is_form)
 
     def _present(self, wanted: frozenset[Feature]) -> Present:
@@ -236,7 +245,8 @@ class Sieges:
         )
         finding = self._finding(description, signature, contrast.now, note, now_ts)
         settings = self.settings
-        turned_away = signature is not None and measure.times <= 1
+        is_one_page = signature is not None and "*" not in (signature.path or "*")
+        turned_away = signature is not None and (measure.times == 1 or (measure.asks and is_one_page))
         siege = Siege(
             description,
             contrast.features,
@@ -362,6 +372,7 @@ class Sieges:
         verb: Literal["deny", "ask"] = "deny" if siege.turned_away else "ask"
         before, siege.denied = siege.denied or None, f"{verb}~{siege.finding.id}~{siege.number}"
         siege.denied_until_ts = now_ts + LEASE_S
-        until_ts, spare = siege.denied_until_ts, tuple(sorted(siege.spared))
+        alike = [one.spared for one in self.all if one.left_ts is None and one.told == siege.told]  # one stands for all
+        until_ts, spare = siege.denied_until_ts, tuple(sorted({*siege.spared}.union(*alike)))[:SPARED_MAX]
         said = siege.told, siege.note, siege.finding
         self.hear(Change(verb, now_ts, *said, id=siege.denied, lifts=before, end_ts=until_ts, spare=spare))

@@ -20,6 +20,7 @@ from tocsin.enforce.denying import Denying
 from tocsin.enforce.nftables import FirewallError
 from tocsin.enforce.protocol import ProtocolError
 from tocsin.enforce.server import run
+from tocsin.enforce.subjects import Network
 from tocsin.enforce.webfiles import marker_path
 from tocsin.privileges import (
     Locked,
@@ -59,13 +60,40 @@ def main() -> int:
         _own_web_directory(config)
         drop_to(config.guard.user if os.getuid() == 0 else None, frozenset(keep))
         die_with_parent(number=signal.SIGTERM)
-        denying = Denying(Path(config.web.dir), marker_path(config.file), allowed, own_addresses)
+        spared = _Spared(options.config, config.file, allowed)
+        denying = Denying(Path(config.web.dir), marker_path(config.file), (), spared)
         allow = [*allowed, *parse_allow(config.proxies.trusted)]
         run(socket.socket(fileno=options.fd), allow, denying=denying)
     except (PrivilegeError, ProtocolError, FirewallError) as error:
         print(f"tocsin: enforcer: {error}", file=sys.stderr)
         return os.EX_UNAVAILABLE if isinstance(error, FirewallError) else os.EX_NOPERM
     return 0
+
+
+class _Spared:
+    """Who is never denied anything: this machine's addresses, and `[allow]` as the file has it by now. What it had
+    before stays where it cannot be read any more, or has mistakes.
+    """
+
+    def __init__(self, path: Path | None, file: str, allowed: list[Network]) -> None:
+        self._path, self._file, self._allowed = path, file, allowed
+        self._read_ns = self._changed_ns()
+
+    def _changed_ns(self) -> int:
+        try:
+            return Path(self._file).stat().st_mtime_ns if self._file else 0
+        except OSError:
+            return 0
+
+    def __call__(self) -> list[Network]:
+        changed_ns = self._changed_ns()
+        if changed_ns != self._read_ns:
+            self._read_ns = changed_ns
+            try:
+                self._allowed = parse_allow(load(self._path).allow.addresses)
+            except ConfigErrors as error:
+                print(f"tocsin: enforcer: {error}", file=sys.stderr)
+        return [*own_addresses(), *self._allowed]
 
 
 def _own_web_directory(config: Config) -> None:

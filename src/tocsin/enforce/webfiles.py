@@ -237,9 +237,10 @@ class ApacheFiles:
 
     def _mint(self) -> None:
         """A cookie for as long as somebody is asked: what it was the last time opens nothing."""
-        self._token = secrets.token_hex(16)
-        (self._directory / "token" / self._token).touch(0o644)
-        replace(self._directory / "page", question_page(self._token))
+        token = secrets.token_hex(16)
+        (self._directory / "token" / token).touch(0o644)
+        replace(self._directory / "page", question_page(token))
+        self._token = token
 
     def _forget_token(self) -> None:
         self._token = ""

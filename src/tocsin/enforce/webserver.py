@@ -142,6 +142,15 @@ ROBOT = r"bot|crawl|spider|slurp|https?:|@|compatible;(?! MSIE)"
 EMBEDDED = (
     r"\.(?:css|m?js|map|wasm|woff2?|ttf|otf|eot|png|jpe?g|gif|webp|avif|svg|ico|bmp|mp3|mp4|ogg|webm|xml|txt|pdf|zip)$"
 )
+# What pages embed is a file: `/page.php/x.css` is not, and what a front controller answers is none either.
+_FILE = f"! ( %{{REQUEST_URI}} =~ m#{EMBEDDED}#i && -z %{{PATH_INFO}} && -f %{{REQUEST_FILENAME}} )"
+_HEADERS = """\
+    <IfModule headers_module>
+        Header always unset Content-Security-Policy
+        Header always set Cache-Control no-store
+        Header always set Retry-After 60
+    </IfModule>
+"""  # a policy of the site's would keep the script from running, a cache would hand out the cookie
 _COOKIE = r"(?:^|[;,][ ]?)tocsin=([0-9a-f]{32})(?:[;,]|$)"
 _WIDTHS = ("64", "48", "32", "24", "16", "8")  # of the networks that these groups name, from the second on
 # `%{HTTP_HOST}` and `%{HTTP_USER_AGENT}` would have every answer say that it varies with them.
@@ -166,7 +175,7 @@ def apache_conf(directory: str) -> str:
     """
     cookie = f"! ( req_novary('Cookie') =~ m#{_COOKIE}# && -e '{directory}/token/$1' )"
     agent = "req_novary('User-Agent')"
-    browser = (f"{agent} =~ m#{BROWSER}#", f"! ( {agent} =~ m#{ROBOT}#i )", f"! ( %{{REQUEST_URI}} =~ m#{EMBEDDED}#i )")
+    browser = (f"{agent} =~ m#{BROWSER}#", f"! ( {agent} =~ m#{ROBOT}#i )", _FILE)
     default, page = "default", f'"%{{file:{directory}/page}}"'
     blocks = (
         _apache_block(directory, "classes", default),
@@ -201,21 +210,23 @@ def _apache_block(directory: str, name: str, document: str, *further: str) -> st
     return (
         f'<If "{condition}">\n'
         "    <IfModule setenvif_module>\n        SetEnvIf Request_URI ^ nokeepalive\n    </IfModule>\n"
-        f"    ErrorDocument 429 {document}\n    Redirect 429 /\n</If>\n"
+        f"{_HEADERS}    ErrorDocument 429 {document}\n    Redirect 429 /\n</If>\n"
     )
 
 
 def question_page(token: str) -> bytes:
-    """What those are answered who are asked: a browser that runs the script is let through at once. Three times at
-    most, where no cookie reaches the server. `token` is of hexadecimal digits.
+    """What those are answered who are asked: a browser that runs the script is let through at once. Three times in a
+    minute at most, where no cookie reaches the server. `token` is of hexadecimal digits.
     """
     return (
         "<!doctype html><html lang=en><meta name=viewport content=width=device-width><title>One moment</title>"
         "<p>One moment: this site is keeping out a flood of requests; your browser shows that it sends none of them."
-        "<noscript><p>For that it has to allow this site's script and cookie; or come back in some minutes.</noscript>"
-        f"<script>document.cookie='tocsin={token}; path=/; max-age=3600; SameSite=Lax';"
-        f"var key='tocsin{token}',times=+sessionStorage.getItem(key);sessionStorage.setItem(key,times+1);"
-        f"if(times<3&&document.cookie.indexOf('{token}')>=0)location.reload()</script>\n"
+        "<p>If this stays, allow this site's script and cookie, or come back in some minutes."
+        f"<script>document.cookie='tocsin={token}; path=/; SameSite=Lax';"
+        "var now=Date.now(),past=[];try{past=JSON.parse(sessionStorage.getItem('tocsin')||'[]').filter("
+        "function(each){return now-each<60000});sessionStorage.setItem('tocsin',JSON.stringify(past.concat(now)))}"
+        f"catch(error){{past=[1,1,1]}}if(past.length<3&&document.cookie.indexOf('{token}')>=0)location.reload()"
+        "</script>\n"
     ).encode()
 
 
