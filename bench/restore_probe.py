@@ -13,7 +13,7 @@ import time
 from filled import address
 from tocsin.enforce import netlink
 from tocsin.enforce.elements import look_up
-from tocsin.enforce.nftables import TABLE
+from tocsin.enforce.ruleset import TABLE
 from tocsin.enforce.subjects import parse_subject
 
 WITHIN_S = 120.0

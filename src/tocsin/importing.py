@@ -14,11 +14,12 @@ from typing import Protocol
 from msgspec import Struct
 from msgspec.structs import replace
 
+from tocsin.decide.bans import last_ts, target_for
 from tocsin.decide.policy import Policy
 from tocsin.decide.subjects import canonical
 from tocsin.duration import render_duration
 from tocsin.ledger.writer import Recollection
-from tocsin.model import Decision, is_host, parts_of, target_of
+from tocsin.model import Decision, parts_of
 
 TIMES_MAX = 1_000_000
 
@@ -95,15 +96,15 @@ def refusal(policy: Policy, arrival: Arrival, now_ts: float, services: str = "")
         return _of_no_use(policy, subject, arrival, now_ts)
     policy.expire(now_ts)
     until_ts = policy.until_ts(subject, now_ts, services)
-    if until_ts is not None and until_ts >= _last(arrival.end_ts):
+    if until_ts is not None and until_ts >= last_ts(arrival.end_ts):
         return "banned here already, as long or longer"
-    if policy.end_of(_target(subject, services)) is None and policy.counts()["active"] >= policy.settings.max_active:
+    if policy.end_of(target_for(subject, services)) is None and policy.counts()["active"] >= policy.settings.max_active:
         return f"no room: {policy.settings.max_active:,} bans are in force ([bans] max_active)"
     return None
 
 
 def _of_no_use(policy: Policy, subject: str, arrival: Arrival, now_ts: float) -> str | None:
-    if _last(arrival.end_ts) < now_ts - policy.settings.memory_s:
+    if last_ts(arrival.end_ts) < now_ts - policy.settings.memory_s:
         return f"its last ban ended more than {render_duration(policy.settings.memory_s)} ago ([bans] memory)"
     past = policy.past(subject)
     return "known here already" if past is not None and past[0] >= arrival.times else None
@@ -112,11 +113,11 @@ def _of_no_use(policy: Policy, subject: str, arrival: Arrival, now_ts: float) ->
 def take(policy: Policy, keeper: Keeper, arrival: Arrival, now_ts: float, services: str = "") -> Taken:
     """Take over an arrival for which there is no `refusal`."""
     subject = canonical(arrival.address)
-    target = _target(subject, services)
+    target = target_for(subject, services)
     past, had_end_ts = policy.past(subject), policy.end_of(target)
     times = min(TIMES_MAX, max(arrival.times, past[0] if past else 0))
     decision_id, end_ts = "", arrival.end_ts
-    last_end_ts = max(_last(end_ts), past[1] if past else -math.inf)
+    last_end_ts = max(last_ts(end_ts), past[1] if past else -math.inf)
     if arrival.in_force:
         decision = _ban(policy, target, end_ts, now_ts)
         since_s = max(0.0, float(round(now_ts - arrival.start_ts)))
@@ -126,7 +127,7 @@ def take(policy: Policy, keeper: Keeper, arrival: Arrival, now_ts: float, servic
         decision = replace(decision, origin="import", rule=arrival.rule, note=note)
         keeper.carry_out(decision)
         decision_id, end_ts = decision.id, decision.end_ts
-        last_end_ts = _last(end_ts)
+        last_end_ts = last_ts(end_ts)
     policy.recollect(subject, times, last_end_ts)
     has = Past(times, _finite(last_end_ts))
     keeper.recollect(Recollection(target, times, arrival.rule, arrival.start_ts, has.end_ts))
@@ -150,17 +151,17 @@ def take_back(policy: Policy, keeper: Keeper, taken: Taken, now_ts: float) -> bo
     subject = parts_of(target)[0]
     past = policy.past(subject)
     times = past[0] if past is not None else taken.has.times
-    last_end_ts = past[1] if past is not None else _last(taken.has.end_ts)
-    lifted = bool(taken.decision) and policy.end_of(target) == _last(taken.end_ts)
-    unchanged = last_end_ts == _last(taken.has.end_ts)
+    last_end_ts = past[1] if past is not None else last_ts(taken.has.end_ts)
+    lifted = bool(taken.decision) and policy.end_of(target) == last_ts(taken.end_ts)
+    unchanged = last_end_ts == last_ts(taken.has.end_ts)
     if lifted:
         keeper.carry_out(policy.lift_own(target, now_ts, "import undone"))
-        if taken.had_ban and _last(taken.had_end_ts) > now_ts:
+        if taken.had_ban and last_ts(taken.had_end_ts) > now_ts:
             before = _ban(policy, target, taken.had_end_ts, now_ts)
             keeper.carry_out(replace(before, note="import undone: the ban before it"))
     times = max(0, times - (taken.has.times - (taken.had.times if taken.had is not None else 0)))
     if unchanged:
-        last_end_ts = -math.inf if taken.had is None else _last(taken.had.end_ts)
+        last_end_ts = -math.inf if taken.had is None else last_ts(taken.had.end_ts)
     policy.recollect(subject, times, last_end_ts)
     keeper.recollect(Recollection(target, times, taken.rule, taken.start_ts, _finite(max(0.0, last_end_ts))))
     return lifted
@@ -171,14 +172,6 @@ def _ban(policy: Policy, target: str, end_ts: float | None, now_ts: float) -> De
     subject, services = parts_of(target)
     seconds = None if end_ts is None else end_ts - now_ts
     return policy.ban(subject, seconds, now_ts, force=True, services=services)
-
-
-def _target(subject: str, services: str) -> str:
-    return target_of(subject, services if is_host(subject) else "")
-
-
-def _last(end_ts: float | None) -> float:
-    return math.inf if end_ts is None else end_ts
 
 
 def _finite(end_ts: float) -> float | None:

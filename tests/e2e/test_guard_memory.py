@@ -42,7 +42,7 @@ _STOPWATCH = """
 import sys, time
 from tocsin.enforce import netlink
 from tocsin.enforce.elements import look_up
-from tocsin.enforce.nftables import TABLE
+from tocsin.enforce.ruleset import TABLE
 from tocsin.enforce.subjects import parse_subject
 kernel = netlink.Netlink(netlink.NETLINK_NETFILTER)
 with open(sys.argv[1], "ab", buffering=0) as log:

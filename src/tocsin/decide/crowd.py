@@ -26,7 +26,7 @@ from msgspec import Struct
 from tocsin.decide.records import OTHERS, Hosts, Record, Seen, asked_of, host_of, others, record_again, record_of
 from tocsin.decide.siege import Change, Siege, SiegeSettings
 from tocsin.decide.sieges import LATEST, RIPE_S, WINDOW_S, Sieges
-from tocsin.decide.visitors import Visitors, is_asset
+from tocsin.decide.visitors import REFUSED, Visitors, is_asset
 from tocsin.detect.books import Strike
 from tocsin.detect.contrast import Feature
 from tocsin.detect.evidence import Row
@@ -39,7 +39,6 @@ TICK_S = 5.0
 WINDOW_MAX = 20_000
 RECORDS_MAX = 8192  # requests told apart within a chapter; what comes beyond is one record
 UNITS = (0.25, 20.0)  # what one request is worth at least and at most
-REFUSED = 429
 SUFFERING_5XX = 0.2
 SUFFERING_STALLED = 0.4
 

@@ -61,7 +61,7 @@ def main() -> int:
         drop_to(config.guard.user if os.getuid() == 0 else None, frozenset(keep))
         die_with_parent(number=signal.SIGTERM)
         spared = _Spared(options.config, config.file, allowed)
-        denying = Denying(Path(config.web.dir), marker_path(config.file), (), spared)
+        denying = Denying(Path(config.web.dir), marker_path(config.file), spared)
         allow = [*allowed, *parse_allow(config.proxies.trusted)]
         run(socket.socket(fileno=options.fd), allow, denying=denying)
     except (PrivilegeError, ProtocolError, FirewallError) as error:
@@ -91,7 +91,7 @@ class _Spared:
             self._read_ns = changed_ns
             try:
                 self._allowed = parse_allow(load(self._path).allow.addresses)
-            except ConfigErrors as error:
+            except (ConfigErrors, ValueError) as error:
                 print(f"tocsin: enforcer: {error}", file=sys.stderr)
         return [*own_addresses(), *self._allowed]
 

@@ -19,7 +19,7 @@ from tocsin.enforce.webserver import LEASE_S, MAX_CLASSES, Denial, check
 from tocsin.model import Receipt
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable
 
     from tocsin.enforce.subjects import Network
 
@@ -34,16 +34,13 @@ LOOPBACK = (ip_network("127.0.0.0/8"), ip_network("::1/128"))
 class Denying:
     """What is denied, and its files. `directory` is where they are, `marker` says for which server (read when needed).
 
-    `spared` are networks that are never denied anything, besides this machine's own addresses, which `own` tells.
+    `spared` tells the networks that are never denied anything, this machine's own addresses among them.
     """
 
-    def __init__(
-        self, directory: Path, marker: Path, spared: Iterable[Network] = (), own: Callable[[], list[Network]] = list
-    ) -> None:
+    def __init__(self, directory: Path, marker: Path, spared: Callable[[], list[Network]] = list) -> None:
         self._directory = directory
         self._marker = marker
-        self._always = (*LOOPBACK, *spared)
-        self._own = own
+        self._spared = spared
         self._denials: dict[str, Denial] = {}
         self._leaving: dict[str, float] = {}
         self._waiting: list[tuple[int, str, bool]] = []  # request, decision, whether it denies
@@ -156,7 +153,7 @@ class Denying:
     def _step(self, files: Files, now_s: float, now_ts: float) -> list[Denied]:
         if self._changed:
             newest = {each.kind: each for each in self._denials.values()}
-            files.want(list(newest.values()), (*self._always, *self._own()))
+            files.want(list(newest.values()), (*LOOPBACK, *self._spared()))
             self._changed, self._unfinished = False, True
         if self._unfinished:
             if not files.work(STEP_NAMES, now_ts):

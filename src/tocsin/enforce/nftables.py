@@ -33,7 +33,6 @@ from tocsin.services import COLLECTIONS_MAX
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-TABLE = ruleset.TABLE
 
 # Longest ban; longer is for good.
 MAX_BAN_S = 36500 * 86400
@@ -127,7 +126,7 @@ class Firewall:
     With `dry_run` libnftables reads and judges all that it would be told, and the kernel is left as it is.
     """
 
-    def __init__(self, table: str = TABLE, *, only: str = "", dry_run: bool = False) -> None:
+    def __init__(self, table: str = ruleset.TABLE, *, only: str = "", dry_run: bool = False) -> None:
         self.table = table
         self._only = only
         self._dry_run = dry_run

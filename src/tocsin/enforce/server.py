@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Literal
 from tocsin.enforce import netlink
 from tocsin.enforce.admission import Admission, Limits, Refused
 from tocsin.enforce.events import RulesetMonitor
-from tocsin.enforce.nftables import TABLE, Change, Firewall, FirewallError
+from tocsin.enforce.nftables import Change, Firewall, FirewallError
 from tocsin.enforce.protocol import (
     Allow,
     Apply,
@@ -37,6 +37,7 @@ from tocsin.enforce.protocol import (
     ToEnforcer,
 )
 from tocsin.enforce.reading import Reading
+from tocsin.enforce.ruleset import TABLE
 from tocsin.enforce.sockets import destroy_sockets
 from tocsin.model import Receipt
 

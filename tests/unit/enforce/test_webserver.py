@@ -42,6 +42,11 @@ class Request(NamedTuple):
     agent: str = ""
     protocol: str = "HTTP/1.1"
 
+    @property
+    def values(self) -> tuple[str, ...]:
+        """What a class is compared with, in the order in which both servers say it."""
+        return f"{self.method}/{self.protocol}", self.name, self.host, self.query, self.path, self.agent
+
 
 def belongs(signature: Signature, request: Request) -> bool:
     """Whether a request is of a class, read plainly."""
@@ -63,15 +68,7 @@ def apache_says(signature: Signature, request: Request, ts: float = NOW_TS, zone
     pattern = re.sub(r"\\g\{(\d+)\}", r"\\g<\1>", found[1])
     classes = apache_classes([(7, signature)], NOW_TS, ZoneInfo("Europe/Paris"))
     clock = datetime.fromtimestamp(ts, UTC).astimezone(zone or UTC).strftime("%Y%m%d%H%M%S")
-    values = (
-        f"{request.method}/{request.protocol}",
-        request.name,
-        request.host,
-        request.query,
-        request.path,
-        request.agent,
-    )
-    told = f"{clock}\n".encode() + classes + b"\n" + "\t".join(values).encode()
+    told = f"{clock}\n".encode() + classes + b"\n" + "\t".join(request.values).encode()
     return regex.search(pattern.encode(), told) is not None
 
 
@@ -80,15 +77,7 @@ def nginx_says(signature: Signature, request: Request, ts: float = NOW_TS, end_t
     conf = nginx_conf([Denial("d", signature, (), end_ts)], NOW_TS)
     found = re.search(r'^    "~(\^.*)" 1;$', conf, re.MULTILINE)
     assert found
-    values = (
-        f"{request.method}/{request.protocol}",
-        request.name,
-        request.host,
-        request.query,
-        request.path,
-        request.agent,
-    )
-    told = "\t".join((f"{ts:.3f}", *values)).encode()
+    told = "\t".join((f"{ts:.3f}", *request.values)).encode()
     return re.search(found[1].replace("(?i:", "(?:").encode(), told) is not None
 
 
