@@ -61,6 +61,9 @@ _AT_ONCE_S = 10.0
 _CLEAR = 6.0
 """From this rise on (see Load) now differs from before."""
 
+_GOES_ON_S = 30.0
+_GOES_ON_SHARE = 0.4
+
 _INTERPRETERS = frozenset(("python", "perl", "php", "ruby", "sh", "bash", "dash", "node"))
 _JOB_SHARE = 0.2
 _FAMILY_SHARE = 0.3
@@ -79,7 +82,7 @@ def culprits_of(
         *_jobs(trouble, facts, capacity),
         *_crashes(trouble, facts),
         *_connections(trouble, facts, accesses, load),
-        *_limits(facts, load, capacity),
+        *_limits(facts, accesses, load, capacity),
     ]
     return sorted(found, key=lambda one: -one.score)
 
@@ -346,12 +349,16 @@ def _slow_suspect(late: list, timeouts: int, holders: list[tuple[str, int]]) -> 
 # -- limits ------------------------------------------------------------------------------------------------------------
 
 
-def _limits(facts: Sequence[Fact], load: Load | None, capacity: Capacity) -> Iterable[Accused]:
+def _limits(facts: Sequence[Fact], accesses: Accesses, load: Load | None, capacity: Capacity) -> Iterable[Accused]:
     """More workers allowed, or running, than memory holds: then any burst brings the server down."""
     starved = any(event.by != "signal" for _, event in events(facts, ProcessKilled))
-    reached = [event for _, event in events(facts, LimitReached) if not event.near and event.limit != "listen queue"]
-    if reached and not starved and (load is None or load.rise < _CLEAR):
-        limit = reached[0]
+    reached = [one for one in events(facts, LimitReached) if not one[1].near and one[1].limit != "listen queue"]
+    if (
+        reached
+        and not starved
+        and (load is None or (load.rise < _CLEAR and _goes_on(accesses, load, reached[0][0].ts)))
+    ):
+        limit = reached[0][1]
         name = say("{limit} of {service}", limit=limit.limit, service=limit.service)
         why = say("ordinary load reached it: nothing came that does not come otherwise")
         suspect = Suspect("limit", "misconfiguration", name, why, process=limit.service)
@@ -380,3 +387,13 @@ def _limits(facts: Sequence[Fact], load: Load | None, capacity: Capacity) -> Ite
         counter_evidence=None if ordinary else say("it needed something that called for so many workers at once"),
     )
     yield Accused(suspect, 0.6 if ordinary else 0.29)
+
+
+def _goes_on(accesses: Accesses, load: Load, ts: float) -> bool:
+    """Whether requests were completed after `ts` as before it. Else those that held the workers never got as far as the
+    log, and that they were ordinary is not known.
+    """
+    if not load.before_s:
+        return True
+    done = sum(group.requests for group in accesses.groups(ts, ts + _GOES_ON_S))
+    return done >= _GOES_ON_SHARE * _GOES_ON_S * sum(group.requests for group in load.before) / load.before_s

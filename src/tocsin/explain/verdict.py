@@ -16,8 +16,9 @@ from tocsin.explain.load import Load, load_of
 from tocsin.explain.model import Cause, Dossier, Fact, Incident, Profile, Said, Spared, Value, say
 from tocsin.explain.remedies import is_narrow, remedies_of
 from tocsin.explain.suspects import by_subject, carried
+from tocsin.explain.symptoms import events
 from tocsin.explain.timeline import timeline_of
-from tocsin.model import ProcessKilled, Signature
+from tocsin.model import LimitReached, ProcessKilled, Signature
 
 AROUND_S = 3600.0
 """Facts of so long before an outage may belong to it."""
@@ -211,6 +212,10 @@ def _notes(case: Case, cause: Cause) -> tuple[Said, ...]:
         notes.append(say("no access log covers the time of this outage: nobody can be convicted of it by requests"))
     elif not case.load.measured:
         notes.append(say("no durations are logged: the cost of requests is estimated from their kind"))
+    full = [event for _, event in events(case.facts, LimitReached) if not event.near and event.limit != "listen queue"]
+    if cause == "unknown" and full:
+        text = "a request is logged when it ends: no log names those that held every worker of {service}"
+        notes.append(say(text, service=full[0].service))
     fitting = case.capacity.fitting
     if fitting is not None and (case.capacity.workers or 0) > fitting and cause != "local-job":
         notes.append(

@@ -234,6 +234,15 @@ def test_connections_that_never_become_requests() -> None:
     assert set(incident.ban) == {f"203.0.113.{i}" for i in range(30)}
 
 
+@pytest.mark.parametrize(("until", "cause"), [(480, "misconfiguration"), (300, "unknown")])
+def test_a_limit_is_reached_by_ordinary_load_only_where_that_is_seen(until: float, cause: str) -> None:
+    full = LimitReached(0.0, "php-fpm", "pm.max_children", 24)
+    incident = only(visits(0, until), [fact(300, full, "WARNING: [pool www] server reached pm.max_children (24)")])
+    assert incident.cause == cause
+    assert not incident.ban
+    assert not incident.deny
+
+
 def test_a_quiet_day() -> None:
     noise = [
         fact(50, ServiceState(0.0, "apache2", "reloaded")),

@@ -88,6 +88,8 @@ no access log covers the time of this outage: nobody can be convicted of it by r
 = aucun journal d’accès ne couvre le moment de cette panne : personne ne peut en être accusé pour ses requêtes
 no durations are logged: the cost of requests is estimated from their kind
 = aucune durée n’est journalisée : le coût des requêtes est estimé d’après leur genre
+a request is logged when it ends: no log names those that held every worker of {service}
+= une requête est journalisée à sa fin : aucun journal ne nomme celles qui occupaient tous les processus de {service}
 {fitting} workers of {size:size} would have fitted into memory; {workers} ran
 = {fitting} processus serveur de {size:size} auraient tenu en mémoire ; il en tournait {workers}
 the kernel's log names no time: its first kill was put where the other logs show the outage
