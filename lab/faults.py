@@ -69,6 +69,7 @@ class Faults:
             "reload": lambda _: server.reload(),
             "cron": self._cron,
             "restart-db": lambda _: self._note("mariadb up", server.restart("mariadb")),
+            "restart-web": lambda _: self._note("web up", server.restart("web")),
             "slow-query": self._slow_query,
             "php-error": lambda _: self._plugin("notices", NOTICE_PHP),
         }

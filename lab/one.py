@@ -35,6 +35,7 @@ def run(name: str, seed: int, out: Path) -> dict[str, Any]:
         with Server(scenario.stack, hostname) as server:
             faults = Faults(server)
             seen = play(scenario, server, faults)
+            free(scenario, server, faults, seen)
             server.collect(case / "logs")
             truth = finish(scenario, server, faults, seen)
         write_truth(case, truth)
@@ -91,6 +92,15 @@ def carry_out(scenario: Scenario, faults: Faults, start_ts: float, traffic: subp
             faults.do(fault.kind, fault.params)
         faults.look()
         time.sleep(0.1)
+
+
+def free(scenario: Scenario, server: Server, faults: Faults, seen: dict[str, Any]) -> None:
+    """Restart the web server where all its services live and nobody got a page since the fault ended, as its owner
+    would: no logs were ever read on a server that hangs.
+    """
+    loads = parts(seen["loads"], float(scenario.truth["start_s"]), float(scenario.truth["end_s"]))
+    if scenario.truth["expect"] == "incident" and not loads["after"]["ok"] and not server.dead():
+        faults.do("restart-web", {})
 
 
 def finish(scenario: Scenario, server: Server, faults: Faults, seen: dict[str, Any]) -> dict[str, Any]:

@@ -38,6 +38,9 @@ _ONE_CLIENT = 0.9
 _LATE_S = 20.0
 """A class that begins later than this after the first symptom is an effect of it."""
 
+_AT_ONCE_S = 5.0
+_GIVEN_UP = frozenset((499, 504))
+
 _DEAR = 3.0
 """So many times the cost of a page make a request expensive."""
 
@@ -85,6 +88,23 @@ def accused_requests(
     return sorted(found, key=lambda one: -one.score)
 
 
+def _is_late(load: Load, one: Carried, first_ts: float) -> bool:
+    return one.first_ts > first_ts + _LATE_S and not _has_waited(load, one)
+
+
+def _has_waited(load: Load, one: Carried) -> bool:
+    """Whether the first of a class had come before they were logged: nginx logs a request as it ends, so that those it
+    gave up (499, 504), or that fail the moment a server that had fallen silent goes on (502), were there for long.
+    """
+    if load.measured:
+        return False
+    earliest = [group for group in one.groups if group.first_ts <= one.first_ts + _AT_ONCE_S]
+    silent = not any(one.first_ts - _LATE_S < group.last_ts < one.first_ts for group in load.groups)
+    ended = _GIVEN_UP | {502} if silent else _GIVEN_UP
+    given_up = sum(group.requests for group in earliest if group.status in ended)
+    return 2 * given_up >= sum(group.requests for group in earliest)
+
+
 def _folded(actors: Iterable[tuple[str, int]]) -> list[tuple[str, int]]:
     """Actors as they are banned, the most requests first: IPv6 by /64."""
     sums: Counter[str] = Counter()
@@ -97,10 +117,12 @@ def _accused(
     load: Load, one: Carried, first_ts: float, actors: list[tuple[str, int]], held: tuple[float, float]
 ) -> Accused:
     cause = "slow-connections" if _is_slow(load, one, held) else cause_of(load, one)
-    late = one.first_ts > first_ts + _LATE_S or one.last_ts < first_ts - _OVER_S
+    late = _is_late(load, one, first_ts) or one.last_ts < first_ts - _OVER_S
     strength = load.rise / (load.rise + 6.0)
     score = min(0.95, 1.05 * one.contrast.share * one.contrast.purity * strength) * (0.15 if late else 1.0)
     score *= (1 - min(1.0, one.spill) / 2) * _enough(load, one, cause)
+    if one.first_ts > first_ts + _LATE_S and not late:  # they had waited; that they came first is inferred
+        score *= 0.9
     if not load.before_s:
         score *= 0.7
     lift = one.contrast.lift if load.before_s else None
@@ -294,6 +316,8 @@ def _why(load: Load, one: Carried, cause: Cause) -> Said:
 
 
 def _against(load: Load, one: Carried, first_ts: float) -> Said | None:
+    if one.first_ts > first_ts + _LATE_S and _has_waited(load, one):
+        return say("they are logged as they end, and had waited: when they came is not known")
     if one.first_ts > first_ts + _LATE_S:
         return say("it began {span:span} after the first symptom: rather an effect", span=one.first_ts - first_ts)
     if not load.before_s:

@@ -30,23 +30,11 @@ _BEFORE_S = 900.0
 
 _SYSTEM = frozenset(
     (
-        *("systemd", "systemd-journald", "systemd-journal", "systemd-udevd", "systemd-logind", "systemd-network"),
-        *(
-            "systemd-resolve",
-            "sshd",
-            "cron",
-            "crond",
-            "rsyslogd",
-            "agetty",
-            "login",
-            "bash",
-            "sh",
-            "dash",
-            "su",
-            "sudo",
-        ),
-        *("init", "dbus-daemon", "polkitd", "irqbalance", "ps", "top", "free", "df", "vmstat"),
-        *("sleep", "exim4", "master", "qmgr", "pickup", "fail2ban-server", "snapd", "atop", "tocsin"),
+        *("systemd", "systemd-journald", "systemd-journal", "systemd-udevd", "systemd-logind"),
+        *("systemd-network", "systemd-resolve", "sshd", "cron", "crond", "rsyslogd", "agetty", "login", "bash"),
+        *("sh", "dash", "su", "sudo", "init", "dbus-daemon", "polkitd", "irqbalance", "ps", "top", "free"),
+        *("df", "vmstat", "sleep", "exim4", "master", "qmgr", "pickup", "fail2ban-server", "snapd", "atop"),
+        *("tocsin"),
     )
 )
 _AMBIGUOUS = frozenset(
@@ -285,7 +273,7 @@ def _connections(trouble: Trouble, facts: Sequence[Fact], accesses: Accesses, lo
         before = load.broken_before
         usual = before / load.before_s * (end - load.start + 60)
     holders = _holders_of_connections(facts)
-    reached = [fact.ts for fact, event in events(facts, LimitReached) if event.service != "kernel" and not event.near]
+    reached = [fact.ts for fact, event in events(facts, LimitReached) if _is_web(event.service) and not event.near]
     saturated = bool(reached)
     killed = [fact.ts for fact, event in events(facts, ProcessKilled) if event.by != "signal"]
     starved = bool(killed) and (not reached or killed[0] <= reached[0] + _AT_ONCE_S)
@@ -301,6 +289,11 @@ def _connections(trouble: Trouble, facts: Sequence[Fact], accesses: Accesses, lo
         score = max(score, 0.6)
     if score:
         yield Accused(_slow_suspect(late, timeouts, holders), min(score, 0.95) * (0.7 if starved else 1.0))
+
+
+def _is_web(service: str) -> bool:
+    """Whether clients talk to it themselves: PHP-FPM gets only requests that came in whole."""
+    return service != "kernel" and not service.startswith("php-fpm")
 
 
 def _is_thin(load: Load, trouble: Trouble) -> bool:

@@ -243,6 +243,15 @@ def test_a_limit_is_reached_by_ordinary_load_only_where_that_is_seen(until: floa
     assert not incident.deny
 
 
+@pytest.mark.parametrize(("status", "cause"), [(502, "distributed-flood"), (200, "unknown")])
+def test_requests_that_a_frozen_server_logs_as_it_goes_on_had_waited(status: int, cause: str) -> None:
+    full = LimitReached(0.0, "php-fpm", "pm.max_children", 24)
+    waited = flood(400, 402, 60, crowd(120), "/xmlrpc.php", method="POST", status=status)
+    facts = [fact(300, full, "WARNING: [pool www] server reached pm.max_children (24)")]
+    incident = only([*visits(0, 300), *waited, *visits(402, 480)], facts)
+    assert incident.cause == cause
+
+
 def test_a_quiet_day() -> None:
     noise = [
         fact(50, ServiceState(0.0, "apache2", "reloaded")),

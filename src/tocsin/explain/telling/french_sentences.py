@@ -202,6 +202,8 @@ all requests
 = toutes les requêtes
 it began {span:span} after the first symptom: rather an effect
 = cela a commencé {span:span} après le premier symptôme : plutôt un effet
+they are logged as they end, and had waited: when they came is not known
+= elles sont journalisées à leur fin et ont attendu : leur arrivée n’est pas connue
 the logs hold nothing from before: what is usual here is not known
 = les journaux ne disent rien d’avant : on ignore ce qui est habituel ici
 such requests came before, too: {before} in {span:span}
