@@ -217,7 +217,8 @@ def _write(site: Site, text: str, *, linked: bool = True) -> None:
 def marker_of(site: Site) -> Marker:
     """What the marker says of a site that is set up."""
     conf = site.link or site.conf  # a link that is taken away ends it, too
-    return Marker(site.server, str(conf), site.main, clients=knows_clients(site), aliases=aliases_of(site))
+    asks = site.server == "apache"
+    return Marker(site.server, str(conf), site.main, clients=knows_clients(site), aliases=aliases_of(site), asks=asks)
 
 
 def _mark(site: Site, marker: Path) -> None:

@@ -48,7 +48,8 @@ class Marker(Struct, frozen=True):
     """What `tocsin setup` has left beside the configuration: which server reads which file of ours.
 
     `main` is nginx's own configuration where it is not the one compiled in. `clients`: the server is told whom the
-    proxies before it speak for (mod_remoteip, real_ip). `aliases`: Apache's other names of a virtual host.
+    proxies before it speak for (mod_remoteip, real_ip). `aliases`: Apache's other names of a virtual host. `asks`: its
+    file has the question in it, which those of early versions had not.
     """
 
     server: Server
@@ -56,6 +57,7 @@ class Marker(Struct, frozen=True):
     main: str = ""
     clients: bool = False
     aliases: dict[str, tuple[str, ...]] = {}
+    asks: bool = False
 
 
 class Order(Struct, frozen=True):
@@ -100,6 +102,8 @@ def why_not(marker: Marker | None, *, proxied: bool = False, asks: bool = False)
         return f"{what}: not set up; tocsin setup {'|'.join(present_servers() or LAYOUTS)}"
     if asks and marker.server == "nginx":
         return "limit: nginx has no place for the page that asks which every server takes part in"
+    if asks and not marker.asks:
+        return f"limit: {marker.conf} is of a version that did not ask; tocsin setup {marker.server}"
     if proxied and not marker.clients:
         module = "mod_remoteip" if marker.server == "apache" else "set_real_ip_from"
         return f"{what}: behind a proxy, and {marker.server} is not told the clients ({module}); set it up anew"

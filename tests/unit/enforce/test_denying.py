@@ -25,7 +25,9 @@ XMLRPC = Signature("POST", "/xmlrpc.php")
 @pytest.fixture
 def directory(tmp_path: Path) -> Path:
     (tmp_path / "tocsin.conf").touch()
-    (tmp_path / "web.json").write_text(json.dumps({"server": "apache", "conf": f"{tmp_path}/tocsin.conf"}))
+    (tmp_path / "web.json").write_text(
+        json.dumps({"server": "apache", "conf": f"{tmp_path}/tocsin.conf", "asks": True})
+    )
     return tmp_path / "web"
 
 
@@ -176,7 +178,8 @@ def test_behind_a_proxy_the_server_must_know_the_clients() -> None:
     assert "mod_remoteip" in why_not(Marker("apache", "/x"), proxied=True)
     assert why_not(Marker("apache", "/x", clients=True), proxied=True) == ""
     assert why_not(Marker("apache", "/x")) == ""
-    assert why_not(Marker("apache", "/x"), asks=True) == why_not(Marker("nginx", "/x")) == ""
+    assert why_not(Marker("apache", "/x", asks=True), asks=True) == why_not(Marker("nginx", "/x")) == ""
+    assert "tocsin setup apache" in why_not(Marker("apache", "/x"), asks=True)  # its file may lack the question
     assert why_not(Marker("nginx", "/x"), asks=True).startswith("limit: nginx")
 
 
