@@ -78,6 +78,23 @@ def test_the_finding_tells_what_stood_out_and_shows_the_lines(tmp_path: Path) ->
     assert all("POST /xmlrpc.php" in each.text for each in finding.evidence)
 
 
+def test_assets_that_are_not_there_are_no_part_of_a_page(tmp_path: Path) -> None:
+    rng = Random(7)
+    attack = [
+        line(
+            START_TS + QUIET_S + at / 8,
+            address(rng, 120),
+            f"GET /assets/{rng.random()}.css",
+            404,
+            crowding.SITE + "/",
+            "X/1",
+        )
+        for at in range(8 * 200)
+    ]
+    played = Played(tmp_path, log(visitors(1, 0, QUIET_S + 400), attack))
+    assert played.of("deny-request")
+
+
 def test_another_phone_with_the_app_goes_on(tmp_path: Path) -> None:
     """It was not seen before, but its like was, and those who attack claim to be browsers."""
     phone = [line(START_TS + QUIET_S + 30 + 9 * n, "203.0.113.77", "POST /xmlrpc.php", 200, "-", "wp-iphone/25.1")
