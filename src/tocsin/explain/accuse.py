@@ -7,13 +7,14 @@ from __future__ import annotations
 import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from ipaddress import IPv4Network, IPv6Network, ip_network
 
 from msgspec import Struct, structs
 
 from tocsin.decide.crawlers import claimed_crawler, in_published_range
 from tocsin.explain.agents import contradiction, honest_name
-from tocsin.explain.load import Load
+from tocsin.explain.load import BEFORE_S, Load
 from tocsin.explain.model import Accesses, Actor, Cause, Profile, Said, Spared, Suspect, Value, say
 from tocsin.explain.suspects import SUBJECT, Carried, is_visitor
 from tocsin.model import Signature
@@ -39,7 +40,9 @@ _LATE_S = 20.0
 """A class that begins later than this after the first symptom is an effect of it."""
 
 _AT_ONCE_S = 5.0
-_GIVEN_UP = frozenset((499, 504))
+_NGINX = 499
+_GIVEN_UP = frozenset((_NGINX, 504))
+_WAITED = say("they are logged as they end, and had waited: when they came is not known")
 
 _DEAR = 3.0
 """So many times the cost of a page make a request expensive."""
@@ -63,6 +66,9 @@ _POOLED = 0.7
 """What is left of the doubt for each further outage before which the same class stood."""
 
 _FEW = 5
+_SOME = 3
+_AS_OFTEN = 2.0
+_CROWDS = frozenset(("distributed-flood", "login-bruteforce"))
 _LONG_BEFORE_S = 60.0
 _NUMEROUS = 3.0
 """Requests a second that no server falls by for their number, however few come to it as a rule."""
@@ -84,23 +90,20 @@ def accused_requests(
     for one in classes:
         actors = _folded(accesses.actors(one.signature, load.start, end_ts))
         held = accesses.took(one.signature, load.start, load.end)
-        found.append(_accused(load, one, first_ts, actors, held))
+        waited = one.first_ts > first_ts + _LATE_S and _has_waited(accesses, load, one)
+        found.append(_accused(load, one, first_ts, actors, held, waited=waited))
     return sorted(found, key=lambda one: -one.score)
 
 
-def _is_late(load: Load, one: Carried, first_ts: float) -> bool:
-    return one.first_ts > first_ts + _LATE_S and not _has_waited(load, one)
-
-
-def _has_waited(load: Load, one: Carried) -> bool:
-    """Whether the first of a class had come before they were logged: nginx logs a request as it ends, so that those it
-    gave up (499, 504), or that fail the moment a server that had fallen silent goes on (502), were there for long.
+def _has_waited(accesses: Accesses, load: Load, one: Carried) -> bool:
+    """Whether the first of a class had come before they were logged: nginx, which alone logs 499, logs a request as it
+    ends. Those that it gave up (499, 504), or that fail the moment a server that was silent goes on (502), had waited.
     """
-    if load.measured:
+    if load.measured or all(group.status != _NGINX for group in load.groups):
         return False
-    earliest = [group for group in one.groups if group.first_ts <= one.first_ts + _AT_ONCE_S]
-    silent = not any(one.first_ts - _LATE_S < group.last_ts < one.first_ts for group in load.groups)
+    silent = not accesses.groups(one.first_ts - _LATE_S, one.first_ts)
     ended = _GIVEN_UP | {502} if silent else _GIVEN_UP
+    earliest = [group for group in one.groups if group.first_ts <= one.first_ts + _AT_ONCE_S]
     given_up = sum(group.requests for group in earliest if group.status in ended)
     return 2 * given_up >= sum(group.requests for group in earliest)
 
@@ -114,15 +117,20 @@ def _folded(actors: Iterable[tuple[str, int]]) -> list[tuple[str, int]]:
 
 
 def _accused(
-    load: Load, one: Carried, first_ts: float, actors: list[tuple[str, int]], held: tuple[float, float]
+    load: Load,
+    one: Carried,
+    first_ts: float,
+    actors: list[tuple[str, int]],
+    held: tuple[float, float],
+    *,
+    waited: bool,
 ) -> Accused:
     cause = "slow-connections" if _is_slow(load, one, held) else cause_of(load, one)
-    late = _is_late(load, one, first_ts) or one.last_ts < first_ts - _OVER_S
+    late = (one.first_ts > first_ts + _LATE_S and not waited) or one.last_ts < first_ts - _OVER_S
     strength = load.rise / (load.rise + 6.0)
     score = min(0.95, 1.05 * one.contrast.share * one.contrast.purity * strength) * (0.15 if late else 1.0)
     score *= (1 - min(1.0, one.spill) / 2) * _enough(load, one, cause)
-    if one.first_ts > first_ts + _LATE_S and not late:  # they had waited; that they came first is inferred
-        score *= 0.9
+    score *= 0.9 if waited else 1.0  # that they came first is inferred
     if not load.before_s:
         score *= 0.7
     lift = one.contrast.lift if load.before_s else None
@@ -136,7 +144,7 @@ def _accused(
         requests=sum(number for _, number in actors),
         share=one.contrast.share,
         lift=lift,
-        counter_evidence=_against(load, one, first_ts),
+        counter_evidence=_WAITED if waited else _against(load, one, first_ts),
     )
     return Accused(suspect, score, one)
 
@@ -316,8 +324,6 @@ def _why(load: Load, one: Carried, cause: Cause) -> Said:
 
 
 def _against(load: Load, one: Carried, first_ts: float) -> Said | None:
-    if one.first_ts > first_ts + _LATE_S and _has_waited(load, one):
-        return say("they are logged as they end, and had waited: when they came is not known")
     if one.first_ts > first_ts + _LATE_S:
         return say("it began {span:span} after the first symptom: rather an effect", span=one.first_ts - first_ts)
     if not load.before_s:
@@ -334,10 +340,30 @@ def _against(load: Load, one: Carried, first_ts: float) -> Said | None:
 # -- whom to ban, whom to spare ----------------------------------------------------------------------------------------
 
 
+def usual_senders(accesses: Accesses, accused: Accused, load: Load, end_ts: float) -> frozenset[str]:
+    """Who sent requests of a class before it rose, too, and about as often: in a crowd that sends few each and came at
+    once, an app that belongs to the site.
+    """
+    start_ts = max(accesses.start or load.start, load.start - BEFORE_S)
+    before_s, now_s = load.start - start_ts, min(end_ts, accesses.end or end_ts) - load.start
+    signature = accused.suspect.signature
+    if signature is None or accused.suspect.cause not in _CROWDS or min(before_s, now_s) <= 0:
+        return frozenset()
+    before = dict(_folded(accesses.actors(signature, start_ts, load.start)))
+    now = {actor.subject: actor.requests for actor in accused.suspect.actors}
+    return frozenset(
+        subject
+        for subject, number in before.items()
+        if number >= _SOME and now.get(subject, 0) / now_s <= _AS_OFTEN * number / before_s
+    )
+
+
 def bans_of(
-    accused: Accused, profiles: Mapping[str, Profile], onset_ts: float
+    accused: Accused, profiles: Mapping[str, Profile], onset_ts: float, usual: AbstractSet[str] = frozenset()
 ) -> tuple[tuple[str, ...], tuple[Spared, ...]]:
-    """Every address of a class that may be banned, the most requests first; and whom to spare with the reason."""
+    """Every address of a class that may be banned, the most requests first; and whom to spare with the reason. `usual`
+    are those of `usual_senders`.
+    """
     ban: list[str] = []
     spare: list[Spared] = []
     agents = accused.carried.agents if accused.carried is not None else Counter[str]()
@@ -353,6 +379,8 @@ def bans_of(
         elif profile is not None and requests <= _FEW and profile.first_ts < onset_ts - _LONG_BEFORE_S:
             why = say("it came before the outage began, too, and sent but {requests} of these", requests=requests)
             spare.append(Spared(address, why))
+        elif address in usual:
+            spare.append(Spared(address, say("it sent such requests before, too, and no more often now")))
         elif not ip_network(address).is_loopback:
             ban.append(address)
     return tuple(ban), tuple(spare)

@@ -34,7 +34,7 @@ _SYSTEM = frozenset(
         *("systemd-network", "systemd-resolve", "sshd", "cron", "crond", "rsyslogd", "agetty", "login", "bash"),
         *("sh", "dash", "su", "sudo", "init", "dbus-daemon", "polkitd", "irqbalance", "ps", "top", "free"),
         *("df", "vmstat", "sleep", "exim4", "master", "qmgr", "pickup", "fail2ban-server", "snapd", "atop"),
-        *("tocsin"),
+        "tocsin",
     )
 )
 _AMBIGUOUS = frozenset(

@@ -7,7 +7,7 @@ from typing import get_args
 
 from msgspec import Struct
 
-from tocsin.explain.accuse import Accused, accused_requests, bans_of
+from tocsin.explain.accuse import Accused, accused_requests, bans_of, usual_senders
 from tocsin.explain.capacity import Capacity, capacity_of
 from tocsin.explain.chain import chain_of
 from tocsin.explain.culprits import culprits_of
@@ -82,7 +82,7 @@ def judge(dossier: Dossier, case: Case) -> Incident:
     spare: tuple[Spared, ...] = ()
     deny: tuple[Signature, ...] = ()
     if top is not None and cause in _BANNABLE:
-        ban, spare = _bans(top, case)
+        ban, spare = _bans(dossier, top, case)
         if top.suspect.signature is not None and is_narrow(top):
             deny = (top.suspect.signature,)
     onset = trouble.start
@@ -122,10 +122,13 @@ def _confidence(accused: Sequence[Accused], top: Accused | None) -> float:
     return round(top.score * (1 - 0.3 * min(1.0, rival / top.score)), 2)
 
 
-def _bans(top: Accused, case: Case) -> tuple[tuple[str, ...], tuple[Spared, ...]]:
+def _bans(dossier: Dossier, top: Accused, case: Case) -> tuple[tuple[str, ...], tuple[Spared, ...]]:
     if top.suspect.signature is not None:
         onset_ts = case.load.start if case.load is not None else case.trouble.start
-        return bans_of(top, case.profiles, onset_ts)
+        usual: frozenset[str] = frozenset()
+        if case.load is not None:
+            usual = usual_senders(dossier.accesses, top, case.load, case.trouble.end + _AFTER_S)
+        return bans_of(top, case.profiles, onset_ts, usual)
     return tuple(actor.subject for actor in top.suspect.actors), ()
 
 

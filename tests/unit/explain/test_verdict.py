@@ -95,6 +95,22 @@ def test_a_slow_flood_of_addresses_that_never_come_back_spares_the_app_that_post
     assert "Googlebot" in (incident.deny[0].user_agent or "")
 
 
+def test_an_app_that_posted_all_the_time_is_no_part_of_the_crowd() -> None:
+    attack = [
+        request(300 + i / 6, who, "/xmlrpc.php", method="POST", user_agent=f"Mozilla/5.0 (X11; rv:{i % 90}.0) Firefox")
+        for i, who in enumerate(crowd(540))
+    ]
+    app = [
+        request(ts, "198.51.100.8", "/xmlrpc.php", method="POST", user_agent="wp-iphone/25.1")
+        for ts in range(40, 400, 9)
+    ]
+    incident = only([*visits(0, 420), *attack, *app], saturated(320))
+    assert incident.cause == "distributed-flood"
+    assert "198.51.100.8" not in incident.ban
+    assert "198.51.100.8" in {one.subject for one in incident.spare}
+    assert len(incident.ban) == 540
+
+
 def test_guesses_at_a_login_spare_the_administrator() -> None:
     attack = flood(300, 390, 6, crowd(90), "/wp-login.php", method="POST")
     admin = [*visit(310, "198.51.100.8", "/wp-admin/"), request(312, "198.51.100.8", "/wp-login.php", method="POST")]
@@ -243,10 +259,18 @@ def test_a_limit_is_reached_by_ordinary_load_only_where_that_is_seen(until: floa
     assert not incident.deny
 
 
-@pytest.mark.parametrize(("status", "cause"), [(502, "distributed-flood"), (200, "unknown")])
-def test_requests_that_a_frozen_server_logs_as_it_goes_on_had_waited(status: int, cause: str) -> None:
+@pytest.mark.parametrize(
+    ("statuses", "cause"),
+    [((499, 502), "distributed-flood"), ((502, 502), "unknown"), ((200, 200), "unknown")],
+    ids=["nginx", "apache", "answered"],
+)
+def test_requests_that_a_frozen_nginx_logs_as_it_goes_on_had_waited(statuses: tuple[int, int], cause: str) -> None:
+    """Apache's stamps are of the start, and nginx alone has the status 499."""
     full = LimitReached(0.0, "php-fpm", "pm.max_children", 24)
-    waited = flood(400, 402, 60, crowd(120), "/xmlrpc.php", method="POST", status=status)
+    waited = [
+        request(400 + i / 60, who, "/xmlrpc.php", method="POST", status=statuses[i % 2])
+        for i, who in enumerate(crowd(120))
+    ]
     facts = [fact(300, full, "WARNING: [pool www] server reached pm.max_children (24)")]
     incident = only([*visits(0, 300), *waited, *visits(402, 480)], facts)
     assert incident.cause == cause

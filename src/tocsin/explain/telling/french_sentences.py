@@ -93,8 +93,7 @@ a request is logged when it ends: no log names those that held every worker of {
 {fitting} workers of {size:size} would have fitted into memory; {workers} ran
 = {fitting} processus serveur de {size:size} auraient tenu en mémoire ; il en tournait {workers}
 the kernel's log names no time: its first kill was put where the other logs show the outage
-= le journal du noyau ne donne pas l’heure : le premier processus tué est placé là où les autres journaux montrent la
-  panne
+= le journal du noyau ne donne pas l’heure : le premier processus tué est placé à la panne que montrent les autres
 the kernel's log names no time: its kills stand at the end of the other logs, when they were is unknown
 = le journal du noyau ne donne pas l’heure : ses processus tués sont placés à la fin des autres journaux, sans qu’on
   sache quand c’était
@@ -182,6 +181,8 @@ requests took {mean:span} on average, the slowest {slowest:span}
 SUSPECTS = """
 it came before the outage began, too, and sent but {requests} of these
 = elle venait déjà avant la panne, et n’en a envoyé que {requests}
+it sent such requests before, too, and no more often now
+= elle envoyait déjà de telles requêtes, et pas plus souvent maintenant
 {requests} requests in {span:span} by {addresses} addresses; {share:share} of the excess load (estimated: no durations
   are logged), {lift:times} the usual rate
 = {requests} requête{requests:s} en {span:span} depuis {addresses} adresse{addresses:s} ; {share:share} de la
@@ -314,8 +315,7 @@ cache the answer, or index what it searches; until then limit how often it may b
 nobody is to be banned: let a page cache answer visitors who are not logged in
 = il ne faut bannir personne : laissez un cache de pages répondre aux visiteurs non connectés
 cap the workers at what the memory holds: {fitting} of {size:size} each fit beside the rest
-= limitez les processus serveur à ce que la mémoire contient : il en tient {fitting}, de {size:size} chacun, à côté du
-  reste
+= limitez les processus serveur à ce que la mémoire contient : il en tient {fitting}, de {size:size} chacun
 to know next time: keep the access logs, and take a snapshot of processes and connections each minute
 = pour savoir la prochaine fois : gardez les journaux d’accès, et relevez chaque minute les processus et les
   connexions
