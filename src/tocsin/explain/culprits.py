@@ -223,12 +223,20 @@ def _crashes(trouble: Trouble, facts: Sequence[Fact]) -> Iterable[Accused]:
         event for _, event in events(facts, ServiceState) if event.state == "refused" and is_serving(event.service)
     ]
     if refused and not starved:
-        detail = refused[0].detail[:160]
-        why = say("it refused to start: {detail}", detail=detail)
-        yield Accused(_crash(refused[0].service, why, changed), 0.93)
+        service = refused[0].service
+        why = say("it refused to start: {detail}", detail=_last_words(facts, service))
+        yield Accused(_crash(service, why, changed), 0.93)
     elif not starved and not by_itself:
         yield from _deaths(facts, changed)
     yield from _fatals(trouble, facts, changed)
+
+
+def _last_words(facts: Sequence[Fact], service: str) -> str:
+    """What is known of why a service does not start: its own words, else how it ended."""
+    told = [event for _, event in events(facts, ServiceState) if event.service == service and event.detail]
+    own = next((event for event in told if event.state == "refused"), None)
+    words = own or next((event for event in told if event.state in {"died", "failed"}), None)
+    return "?" if words is None else words.detail[:160]
 
 
 def _deaths(facts: Sequence[Fact], changed: list[Changed]) -> Iterable[Accused]:

@@ -206,18 +206,20 @@ def _of_requests(accesses: Accesses, told_to_stop: list[float], started: list[fl
 
 
 class _Usual(Struct, frozen=True):
+    """What is so on this site all the time: the lower quartile, since an outage may well fill half of the logs."""
+
     failed: float
     timeouts: float
     slowest_s: float
 
 
 def _usual(rates: list[Rate]) -> _Usual:
-    slow = _median([rate.slowest_s for rate in rates if rate.slowest_s is not None])
-    return _Usual(_median([rate.failed for rate in rates]), _median([rate.timeouts for rate in rates]), slow)
+    slow = _quartile([rate.slowest_s for rate in rates if rate.slowest_s is not None])
+    return _Usual(_quartile([rate.failed for rate in rates]), _quartile([rate.timeouts for rate in rates]), slow)
 
 
-def _median(values: list[float] | list[int]) -> float:
-    return sorted(values)[len(values) // 2] if values else 0.0
+def _quartile(values: list[float] | list[int]) -> float:
+    return sorted(values)[len(values) // 4] if values else 0.0
 
 
 def _failing(fine: _Fine, rate: Rate, usual: _Usual) -> Iterator[Symptom]:

@@ -230,6 +230,8 @@ class InitMessages:
         described = rest.removesuffix("...").removesuffix(".")
         known = next((name for pattern, name in _DESCRIPTIONS if pattern.match(described)), "")
         name = service_name(unit) if unit else known
+        if verb == "Starting":  # what it was told to take is over: if it dies now, nobody asked for that
+            self._said.forget((name, "stopping"))
         if verb in {"Starting", "Finished"}:
             return self._work(verb, name or described, described, heard)
         self._starting.pop(name or described, None)

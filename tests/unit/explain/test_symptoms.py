@@ -63,6 +63,12 @@ def test_failing_requests_are_an_outage_and_a_few_are_not() -> None:
     assert trouble.of("failed")
 
 
+def test_an_outage_may_fill_the_greater_part_of_the_logs() -> None:
+    many = [failing(90 + i, i % 250) for i in range(210)]
+    (trouble,) = troubles_of(symptoms_of(dossier([*visits(0, 300), *many])))
+    assert trouble.of("failed")
+
+
 def test_silence_where_requests_never_ceased_says_something_and_at_night_it_does_not() -> None:
     busy = [*visits(0, 3600, 1.0), *visits(4500, 8000, 1.0)]
     assert [one.kind for one in symptoms_of(dossier(busy))] == ["silence"]

@@ -263,6 +263,18 @@ def test_what_was_told_to_stop_does_not_die() -> None:
     ) == ["stopping", "stopped", "started", "died"]
 
 
+def test_what_was_restarted_and_does_not_come_up_died() -> None:
+    assert states(
+        "systemd[1]: Stopping mariadb.service - MariaDB 10.11 database server...",
+        "systemd[1]: mariadb.service: Deactivated successfully.",
+        "systemd[1]: Stopped mariadb.service - MariaDB 10.11 database server.",
+        "systemd[1]: Starting mariadb.service - MariaDB 10.11 database server...",
+        "systemd[1]: mariadb.service: Main process exited, code=exited, status=13/n/a",
+        "systemd[1]: mariadb.service: Failed with result 'exit-code'.",
+        "systemd[1]: Failed to start mariadb.service - MariaDB 10.11 database server.",
+    ) == ["stopping", "stopped", "died", "refused"]
+
+
 def test_a_unit_that_finishes_was_a_job_from_its_start_on() -> None:
     log, told = tell(
         "Jun  3 13:29:51 host systemd[1]: Starting nightly-x.service - Whatever...",
