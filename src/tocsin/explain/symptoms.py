@@ -197,7 +197,7 @@ def _of_requests(accesses: Accesses, told_to_stop: list[float], started: list[fl
     fine = _Fine(accesses)
     for rate in rates:
         yield from _failing(fine, rate, usual)
-        yield from _slow(rate, usual)
+        yield from _slow(fine, rate, usual)
     for start, end in _silences(rates, told_to_stop):
         text = say("no request was logged for {span:span}", span=end - start)
         # after which something had to be started again: then it was no gap of the log's
@@ -256,15 +256,16 @@ class _Fine:
         return next((step.ts for step in within if shows(step)), rate.ts)
 
 
-def _slow(rate: Rate, usual: _Usual) -> Iterator[Symptom]:
+def _slow(fine: _Fine, rate: Rate, usual: _Usual) -> Iterator[Symptom]:
     if rate.busy_s is None or rate.slowest_s is None or rate.requests < _FAILED_LEAST:
         return
-    mean_s = rate.busy_s / rate.requests
-    if mean_s > 1.0 and rate.slowest_s > max(_SLOW_S, 4 * usual.slowest_s):
+    mean_s, much_s = rate.busy_s / rate.requests, max(_SLOW_S, 4 * usual.slowest_s)
+    if mean_s > 1.0 and rate.slowest_s > much_s:
+        start = fine.first(rate, lambda step: (step.slowest_s or 0.0) > much_s)
         text = say(
             "requests took {mean:span} on average, the slowest {slowest:span}", mean=mean_s, slowest=rate.slowest_s
         )
-        yield Symptom(rate.ts, "slow", min(0.6, mean_s / 5), text, None, rate.ts + STEP_S)
+        yield Symptom(start, "slow", min(0.6, mean_s / 5), text, None, rate.ts + STEP_S)
 
 
 def _silences(rates: list[Rate], told_to_stop: list[float]) -> list[tuple[float, float]]:

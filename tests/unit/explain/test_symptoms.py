@@ -69,6 +69,13 @@ def test_an_outage_may_fill_the_greater_part_of_the_logs() -> None:
     assert trouble.of("failed")
 
 
+def test_an_outage_of_slow_requests_begins_with_the_first_of_them() -> None:
+    slow = [request(270 + i / 8, "203.0.113.1", "/", duration_s=75.0) for i in range(40)]
+    quick = [request(i, f"198.51.100.{i % 200}", "/", duration_s=0.1) for i in range(300)]
+    (symptom,) = [one for one in symptoms_of(dossier([*quick, *slow])) if one.kind == "slow"]
+    assert 268 <= symptom.ts - START_TS <= 270
+
+
 def test_silence_where_requests_never_ceased_says_something_and_at_night_it_does_not() -> None:
     busy = [*visits(0, 3600, 1.0), *visits(4500, 8000, 1.0)]
     assert [one.kind for one in symptoms_of(dossier(busy))] == ["silence"]
