@@ -82,7 +82,7 @@ class Chosen(Struct, frozen=True):
 def chosen_of(only: Sequence[str] = ()) -> Chosen:
     """What `tocsin replay` runs with, or its `--only` of these."""
     named = [rule for rule in only if rule not in (CONTRAST, NETWORK)]
-    rules = all_rules([], named, None, [], UTC, []) if named or not only else []
+    rules = all_rules([], named, None, [], UTC, [])[0] if named or not only else []
     return Chosen(tuple(rules), not only or CONTRAST in only, not only or NETWORK in only)
 
 

@@ -15,6 +15,7 @@ from guarding import Guard, scratch
 from netns import Namespace, missing, wait_until
 
 from fail2ban_logs import write_log
+from logs import access_lines
 from logs import write_log as write_access_log
 from measuring import SCRATCH, TOCSIN, Measure, Skipped, alternating, share_of, timed
 from peer import PYINOTIFY, STOCK, Rows, configuration, pace_of, piece_of, probe_environment, rows_of, serving
@@ -57,7 +58,7 @@ def measure() -> Iterator[Measure]:
     logs = {kind: write_log(SCRATCH / f"{kind}-7.log", kind, LINES) for kind in FILTERS}
     with scratch() as folder:
         founding = configuration(folder, FOUNDING, FAILREGEX, [f"logpath = {folder}/access.log"])
-        access = write_access_log(SCRATCH / "attacked-7.log", LINES)
+        access = write_access_log(SCRATCH / "attacked-7.log", access_lines(LINES))
         for kind, filter_ in FILTERS.items():
             name, _, mode = filter_.partition("[")
             there = f"{name}.conf" + (f"[{mode}" if mode else "")

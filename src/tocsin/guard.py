@@ -37,6 +37,7 @@ from tocsin.duration import render_duration
 from tocsin.enforce.client import Enforcer
 from tocsin.enforce.webfiles import marker_path
 from tocsin.enforcing import Enforcing
+from tocsin.importing import imported
 from tocsin.learning import learn
 from tocsin.ledger.load import bans_by_rule, load
 from tocsin.ledger.store import Ledger
@@ -50,6 +51,7 @@ from tocsin.watching import Watching
 from tocsin.wiring import (
     allow_list,
     breaker_settings,
+    counted,
     jails_of,
     limits_of,
     policy_settings,
@@ -92,7 +94,6 @@ class Watcher:
         self._arrival_ts: float | None = None
         self._checkpoint_lines = -1
         self._chapters = 0  # of what is normal, as saved last
-
         path = _ledger(config)
         saved = load(path, self.began_ts, config.bans.memory_s)
         self.ledger = Ledger(path, config.ledger.keep_s, config.ledger.max_rows, time.time, config.bans.memory_s)
@@ -118,7 +119,7 @@ class Watcher:
         self._history = saved.history
         self._runner = runner
         self.jailing = self._make_jailing(jailed, saved.checkpoints)
-        self.rules = (*(self.jailing.rules if self.jailing else ()), *rules)
+        self.rules = (*(self.jailing.rules if self.jailing else ()), *self.watching.share(rules))
         self.pipeline = self._make_pipeline(self.rules)
         if saved.state is not None:
             self._take_up(saved.state, saved.normal)
@@ -127,8 +128,6 @@ class Watcher:
         self.enforcing.denials.restore(saved.denials)
         self.telling = Telling(self.announcer.say, self.enforcing.denials.say_rule, self.crowd, observe=self.observe)
         self._ask_web_server()
-        if self.jailing is not None:
-            self.jailing.begin(self.pipeline)
 
     def read_logs(self) -> None:
         """Everything new, line by line through the pipeline."""
@@ -196,6 +195,8 @@ class Watcher:
         """What is done once, before anything is waited for."""
         self.enforcing.read_now()
         self._remember()
+        if self.jailing is not None:
+            self.jailing.begin(self.pipeline)  # what waited is judged by who was banned before
         self._learn()
 
     def _remember(self) -> None:
@@ -206,6 +207,7 @@ class Watcher:
                 self.enforcing.flush()
                 if select.select([enforcer], [], [], 0)[0]:
                     self.enforcing.receive()
+        self.policy.pasts.suppose(imported(Path(self.config.guard.state_dir)))
 
     def _learn(self) -> None:
         """At the first start: what is normal, from the logs that are there."""
@@ -255,10 +257,9 @@ class Watcher:
         self.watching.prepare(self.pipeline.engine)  # after the restored bans, before we say that we are there
         give_memory_back()
         notify_systemd("READY=1")
-        active = self.policy.counts()["active"]
-        how = "observing only" if self.observe or self.enforcing.enforcer is None else f"{active} bans in force"
-        logs = self.watching.followed()
-        self.announcer.say("ready", f"guard is on: {len(self.rules)} rules, {logs} logs, {how}")
+        active = f"{self.policy.counts()['active']} bans in force"
+        how = "observing only" if self.observe or self.enforcing.enforcer is None else active
+        self.announcer.say("ready", f"guard is on: {counted(self.rules)}, {self.watching.followed()} logs, {how}")
 
     def stop(self) -> None:
         """Save where we stand and let go."""
@@ -289,7 +290,7 @@ class Watcher:
         self.policy.crawlers.take_up(self._published(self.policy.crawlers.published))
         self.watching.take_up(config, jailed)
         self._take_up_jails(jailed)
-        self.rules = (*(self.jailing.rules if self.jailing else ()), *rules)
+        self.rules = (*(self.jailing.rules if self.jailing else ()), *self.watching.share(rules))
         state = self.pipeline.dump()
         self.pipeline = self._make_pipeline(self.rules)
         self._take_up(state)
@@ -299,7 +300,7 @@ class Watcher:
         self.allow.replace("configured", [(text, "[allow] in the configuration") for text in config.allow.addresses])
         self.crowd.configure(siege_settings(config))
         self.refresh_host(time.time())
-        self.announcer.say("reload", f"reloaded: {len(self.rules)} rules")
+        self.announcer.say("reload", f"reloaded: {counted(self.rules)}")
         return []
 
     def _refuse_reload(self, errors: list[str]) -> list[str]:
@@ -322,7 +323,8 @@ class Watcher:
             runner=self._runner,
             observe=self.observe,
             why_not=self._why_no_runner(),
-            times=lambda subject: (self.policy.past(subject) or (1, 0.0))[0],
+            earlier=self.policy.earlier_by,
+            weighs=lambda: self.config.fail2ban.weigh_offenders,
         )
 
     def _why_no_runner(self) -> str:

@@ -8,27 +8,33 @@ since (unbanned by hand, banned anew) is left as it is. Takings are undone in re
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Protocol
 
+import msgspec
 from msgspec import Struct
 from msgspec.structs import replace
 
 from tocsin.decide.bans import last_ts, target_for
+from tocsin.decide.pasts import Row
 from tocsin.decide.policy import Policy
 from tocsin.decide.subjects import canonical
 from tocsin.duration import render_duration
+from tocsin.ledger.load import imported_bans
 from tocsin.ledger.writer import Recollection
 from tocsin.model import Decision, parts_of
 
 TIMES_MAX = 1_000_000
+RECORDS = "fail2ban-import.*.jsonl"
 
 
 class Arrival(Struct, frozen=True, array_like=True):
     """What another program knows of an address, or of a prefix.
 
     `rule` is what banned it, `start_ts` and `end_ts` (None: for good) are of its present or last ban, `times` is the
-    number of its bans. `in_force`: whether it is banned now; `others` what else bans it, for people.
+    number of its bans, `by_rule` those of each rule, where that is known. `in_force`: whether it is banned now;
+    `others` what else bans it, for people.
     """
 
     address: str
@@ -38,6 +44,7 @@ class Arrival(Struct, frozen=True, array_like=True):
     times: int
     in_force: bool
     others: tuple[str, ...] = ()
+    by_rule: tuple[tuple[str, int], ...] = ()
 
 
 class Past(Struct, frozen=True, array_like=True):
@@ -50,7 +57,8 @@ class Past(Struct, frozen=True, array_like=True):
 class Taken(Struct, frozen=True, array_like=True):
     """An arrival that was taken over; `subject` is a target (see `model`). `decision` is its ban ("" where only the
     number of earlier bans was taken), `end_ts` that ban's end. `had_end_ts` is of the ban that it took the place of,
-    where `had_ban`; `had` and `has` are what was remembered before (None: nothing) and after.
+    where `had_ban`; `had` and `has` are what was remembered before (None: nothing) and after, `learnt` how many more
+    bans by single jails.
     """
 
     subject: str
@@ -62,6 +70,14 @@ class Taken(Struct, frozen=True, array_like=True):
     had_end_ts: float | None
     had: Past | None
     has: Past
+    learnt: tuple[tuple[str, int], ...] = ()
+
+
+class Head(Struct, frozen=True):
+    """The first line of an import's record, of which the others are what was taken: from which database, and when."""
+
+    database: str
+    ts: float
 
 
 class Keeper(Protocol):
@@ -129,6 +145,9 @@ def take(policy: Policy, keeper: Keeper, arrival: Arrival, now_ts: float, servic
         decision_id, end_ts = decision.id, decision.end_ts
         last_end_ts = last_ts(end_ts)
     policy.recollect(subject, times, last_end_ts)
+    by_rule = arrival.by_rule or ((arrival.rule, arrival.times),)
+    ends = {rule: last_end_ts if rule == arrival.rule else min(now_ts, last_end_ts) for rule, _ in by_rule}
+    learnt = [(rule, policy.pasts.learn(rule, target, bans, ends[rule])) for rule, bans in by_rule]
     has = Past(times, _finite(last_end_ts))
     keeper.recollect(Recollection(target, times, arrival.rule, arrival.start_ts, has.end_ts))
     had = None if past is None or past[1] == -math.inf else Past(past[0], _finite(past[1]))
@@ -142,6 +161,7 @@ def take(policy: Policy, keeper: Keeper, arrival: Arrival, now_ts: float, servic
         None if had_end_ts is None else _finite(had_end_ts),
         had,
         has,
+        tuple((rule, bans) for rule, bans in learnt if bans),
     )
 
 
@@ -159,12 +179,37 @@ def take_back(policy: Policy, keeper: Keeper, taken: Taken, now_ts: float) -> bo
         if taken.had_ban and last_ts(taken.had_end_ts) > now_ts:
             before = _ban(policy, target, taken.had_end_ts, now_ts)
             keeper.carry_out(replace(before, note="import undone: the ban before it"))
+    for rule, bans in taken.learnt:
+        policy.pasts.unlearn(rule, subject, bans, lifted=lifted and rule == taken.rule)
     times = max(0, times - (taken.has.times - (taken.had.times if taken.had is not None else 0)))
     if unchanged:
         last_end_ts = -math.inf if taken.had is None else last_ts(taken.had.end_ts)
     policy.recollect(subject, times, last_end_ts)
     keeper.recollect(Recollection(target, times, taken.rule, taken.start_ts, _finite(max(0.0, last_end_ts))))
     return lifted
+
+
+def imported(folder: Path) -> Iterator[Row]:
+    """What of earlier imports the ledger's folder knows about single jails, as `Pasts.suppose` takes it: each jail's
+    own bans from the records of the imports, then for the rest the ledger's sums, which stand under one jail.
+    """
+    for path in sorted(folder.glob(RECORDS), key=lambda path: (len(path.name), path.name), reverse=True):
+        yield from _recorded(path)
+    yield from imported_bans(folder / "ledger.db")
+
+
+def _recorded(path: Path) -> Iterator[Row]:
+    """The rows of one record, as far as they can be read: whoever undoes it says what is wrong with it."""
+    try:
+        with path.open("rb") as file:
+            began_ts = msgspec.json.decode(next(file, b""), type=Head).ts
+            for line in file:
+                taken = msgspec.json.decode(line, type=Taken)
+                end_ts = last_ts(taken.has.end_ts)
+                for jail, bans in taken.learnt:
+                    yield jail, taken.subject, bans, end_ts if jail == taken.rule else min(began_ts, end_ts)
+    except (OSError, msgspec.MsgspecError):
+        return
 
 
 def _ban(policy: Policy, target: str, end_ts: float | None, now_ts: float) -> Decision:

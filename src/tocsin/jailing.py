@@ -15,16 +15,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import msgspec
-from msgspec import Struct, structs
+from msgspec import structs
 
 from tocsin.acting import Acting
 from tocsin.fail2ban.actions.client import wants_runner
 from tocsin.fail2ban.actions.protocol import Resolved
 from tocsin.fail2ban.actions.tickets import Ticket
 from tocsin.fail2ban.rules import Jailed, remarks_text
+from tocsin.jailed_bans import BEFORE, Ban, Saved, address_of, plain_ban, saved_of
 from tocsin.model import Decision, Finding, is_host
 from tocsin.rules import SET_ASIDE
-from tocsin.sparing import Late, Sparing
+from tocsin.sparing import Earlier, Late, Sparing
 
 if TYPE_CHECKING:
     import socket
@@ -35,36 +36,13 @@ if TYPE_CHECKING:
     from tocsin.rules import CompiledRule
 
 CROWDED = 1000  # messages that the runner's socket has not taken: bans come first, ends wait
-BEFORE = -1  # as `told`: a runner of an earlier guard
-
-
-class Ban(Struct, array_like=True):
-    """One of a jail's bans: until when (None: for good), whom the log named, and which runner was told (0: none).
-
-    `services` are those that it closes, as in `Decision`. `held`: it is in no firewall and no ledger, only the jail's
-    actions know of it.
-    """
-
-    end_ts: float | None
-    ip: str
-    fid: str
-    held: bool = False
-    told: int = BEFORE
-    services: str = ""
-
-
-class Saved(Struct, array_like=True):
-    """What the ledger does not hold: failures that wait, and bans of which it does not know all."""
-
-    waiting: list[Late]
-    bans: dict[str, dict[str, Ban]]
 
 
 class Jailing:
     """The jails at work. `in_force` are rows (rule, subject, end) of the bans that a restart takes up, `saved` what an
-    earlier guard's `dump` gave. `runner` is the socket to the runner, None: no action is run. `times` says how
-    often a subject was banned, `why_not` why there is no runner. `root` is
-    where the machine's own addresses are read.
+    earlier guard's `dump` gave. `runner` is the socket to the runner, None: no action is run, `why_not` says why.
+    `earlier` is (rule, subject, event time) -> how many bans count before one then, `weighs` whether failures of
+    known offenders count for more. `root` is where the machine's own addresses are read.
     """
 
     def __init__(
@@ -77,24 +55,26 @@ class Jailing:
         runner: socket.socket | None = None,
         observe: bool = False,
         why_not: str = "",
-        times: Callable[[str], int] = lambda _subject: 1,
+        earlier: Earlier = lambda _rule, _subject, _ts: 0,
+        weighs: Callable[[], bool] = lambda: False,
         root: Path = Path("/"),
     ) -> None:
         self._root = root
         self._why_not = why_not
         self._say = say
         self._observe = observe
-        self._times = times
+        self._earlier = earlier
+        self._weighs = weighs
         self._selector: selectors.BaseSelector | None = None
         self.acting = None if runner is None else Acting(runner, say, self)
         self._to_restore: set[str] = set()
-        before = _saved(saved)
+        before = saved_of(saved)
         self._late = before.waiting
         self._use(jailed)
         self._banned: dict[str, dict[str, Ban]] = {rule.rule.id: {} for rule in jailed.rules}
         for rule, subject, end_ts in in_force:
             if rule in self._banned:
-                self._banned[rule][subject] = ban = _plain_ban(subject, end_ts)
+                self._banned[rule][subject] = ban = plain_ban(subject, end_ts)
                 ban.services = self._services[rule] if is_host(subject) else ""
         for rule, bans in before.bans.items():
             mine = self._banned.get(rule, {})
@@ -118,7 +98,8 @@ class Jailing:
         self._rule_of = {jail.name: rule for rule, jail in self._jails.items()}
         self._held_rules = {rule.rule.id: rule.held for rule in jailed.rules if rule.held}
         self._services = {rule.rule.id: rule.services for rule in jailed.rules}
-        self.sparing = Sparing(jailed, self._ask, root=self._root)
+        earlier = self._earlier if self._weighs() else None
+        self.sparing = Sparing(jailed, self._ask, root=self._root, earlier=earlier)
         if self.acting is not None:
             self.acting.begin(jailed.jails)
         elif wants_runner(jailed.jails):
@@ -187,7 +168,7 @@ class Jailing:
             self._end(rule, subject)
             before = None
         failure = self.sparing.crossing.get(rule) if finding is not None else None
-        ban = _plain_ban(subject, end_ts)
+        ban = plain_ban(subject, end_ts)
         if failure is not None and failure.source_ip is not None:
             ban.ip = failure.source_ip
             ban.fid = failure.source_ip if failure.key == failure.source_ip else failure.key
@@ -221,7 +202,7 @@ class Jailing:
             ts=decision.start_ts,
             failures=failures,
             bantime_s=None if decision.end_ts is None else decision.end_ts - decision.start_ts,
-            bancount=self._times(decision.subject),
+            bancount=self._earlier(rule, decision.subject, decision.start_ts) + 1,
             matches=lines,
             fields=failure.fields if failure is not None else {},
             ip_failures=failures,
@@ -251,9 +232,8 @@ class Jailing:
             if ban.told == 0 or (every and ban.told != self.acting.runner):
                 ban.told = self.acting.runner
                 left_s = None if ban.end_ts is None else ban.end_ts - now_ts
-                yield Ticket(
-                    fid=ban.fid, ip=ban.ip, ts=now_ts, bantime_s=left_s, bancount=self._times(subject), restored=True
-                )
+                times = self._earlier(rule, subject, now_ts) + 1
+                yield Ticket(fid=ban.fid, ip=ban.ip, ts=now_ts, bantime_s=left_s, bancount=times, restored=True)
 
     def forget(self, jail: str) -> None:
         """See `acting.Bans`."""
@@ -333,11 +313,11 @@ class Jailing:
             rule: {
                 subject: ban
                 for subject, ban in mine.items()
-                if ban.held or (ban.ip, ban.fid) != (_address_of(subject), subject)
+                if ban.held or (ban.ip, ban.fid) != (address_of(subject), subject)
             }
             for rule, mine in self._banned.items()
         }
-        return msgspec.msgpack.encode(Saved(self.sparing.waiting(), bans))
+        return msgspec.msgpack.encode(Saved([*self._late, *self.sparing.waiting()], bans))
 
     def leave(self) -> None:
         """There are no jails any more; after another reload there may be."""
@@ -389,20 +369,3 @@ class Jailing:
     def _in_force(self, rule: CompiledRule, now_ts: float) -> list[str]:
         bans = self._banned[rule.rule.id].items()
         return [subject for subject, ban in bans if ban.end_ts is None or ban.end_ts > now_ts]
-
-
-def _saved(state: bytes) -> Saved:
-    """What an earlier guard has saved; nothing where it had no jails, or where it was of another version."""
-    try:
-        return msgspec.msgpack.decode(state, type=Saved) if state else Saved([], {})
-    except msgspec.MsgspecError:
-        return Saved([], {})
-
-
-def _plain_ban(subject: str, end_ts: float | None) -> Ban:
-    return Ban(end_ts, _address_of(subject), subject)
-
-
-def _address_of(subject: str) -> str:
-    """The address that a subject is, "" where it is a prefix."""
-    return "" if "/" in subject else subject

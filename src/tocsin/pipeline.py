@@ -59,22 +59,36 @@ class Pipeline:
         self._raw = RawLines()
         self._raw_rules = [rule.covers for rule in rules if rule.rule.on in ("line", "filter")]
         self.policy = policy
+        policy.pasts.rules = frozenset(name for name, rule in self.rules.items() if rule.alone)
         policy.neighbours = Neighbours(self.engine.trackers, policy.breaker.visitors if policy.breaker else None)
         self.readings = readings
         self.on_decision = on_decision
         self.on_finding = on_finding
         self._hushed: dict[tuple[str, str, str | None], float] = {}
 
-    def look(self, batch: Batch, now_ts: float) -> Looked | None:
-        """What the engine will look for in these lines, if it knows their format; with more care than it would take."""
+    def prepare(self) -> None:
+        """Make ready what the first lines would wait for, but for what `look` needs."""
+        for rule in self.rules.values():
+            if rule.filter:
+                rule.filter.prepare()
+
+    def look(self, batch: Batch, now_ts: float) -> tuple[Batch, Looked | None]:
+        """What the engine will look for in these lines, with more care than it would take, and what of them `take` is
+        to be given. (None: what it is is not known.)
+        """
+        known = self.readings.known.get(batch.source)
         fmt, anchor = self.readings.of(batch, now_ts)
-        return None if fmt is None else self.engine.sift(batch, fmt, anchor, self.engine.look(batch, fmt))
+        if fmt is None and not self.reads(batch.source):
+            return batch, None
+        sniffed = self.readings.known[batch.source] is not known  # by these lines, of which `take` needs all then
+        return self.engine.look(batch, fmt or self._raw, anchor, whole=sniffed)
 
     def take(self, batch: Batch, now_ts: float, looked: Looked | None = None) -> None:
         """Take whole lines of one source; `now_ts` resolves missing years (arrival, or a finished file's time).
         `looked` is what `look` found in them, where that is known.
         """
-        fmt, anchor = self.readings.of(batch, now_ts)
+        size = looked.places.bytes if looked and looked.places else len(batch.data)
+        fmt, anchor = self.readings.of(batch, now_ts, size)
         if fmt is None and not self.reads(batch.source):
             self.engine.skip(batch, "no known format fits this log; name one in [[log]]")
             return

@@ -48,24 +48,26 @@ class Readings:
         self._by_spec: dict[str, Format] = {}
         self._unknown: dict[str, tuple[int, int]] = {}  # bytes seen, and when to look again
 
-    def of(self, batch: Batch, now_ts: float) -> tuple[Format | None, Anchor]:
-        """The format for a batch (None: unknown so far) and the anchor for its lines."""
+    def of(self, batch: Batch, now_ts: float, size: int | None = None) -> tuple[Format | None, Anchor]:
+        """The format for a batch (None: unknown so far) and the anchor for its lines. `size`: of how many bytes it is
+        what is left."""
         anchor = Anchor(now_ts, self.zone)
         reading = self.known.get(batch.source)
-        if reading is None or (reading.format is None and self._is_due(batch)):
+        size = len(batch.data) if size is None else size
+        if reading is None or (reading.format is None and self._is_due(batch.source, size)):
             reading = self._find(batch, anchor)
             if batch.source not in self.known or reading.format is not None:
                 self.on_new(batch.source, reading)
             self.known[batch.source] = reading
         return reading.format, anchor
 
-    def _is_due(self, batch: Batch) -> bool:
+    def _is_due(self, source: str, size: int) -> bool:
         """Whether to look at an unknown log again. Trying all formats on each block of a long one costs more than all
         that is done with it."""
-        seen, due = self._unknown.get(batch.source, (0, 0))
-        seen += len(batch.data)
+        seen, due = self._unknown.get(source, (0, 0))
+        seen += size
         looks = seen >= due
-        self._unknown[batch.source] = (seen, 2 * seen if looks and seen > LOOKED_AT_BYTES else due)
+        self._unknown[source] = (seen, 2 * seen if looks and seen > LOOKED_AT_BYTES else due)
         return looks
 
     def expected(self, source: str, lines: bytes, now_ts: float) -> Format:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import gc
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import tzinfo
 from pathlib import Path
 
@@ -25,11 +25,13 @@ from tocsin.decide.visitors import Visitors
 from tocsin.detect.block import Looked
 from tocsin.detect.books import Limits
 from tocsin.formats import Proxies
+from tocsin.formats.syslog import Journal
 from tocsin.model import Batch, Decision, Evidence, Finding, HttpRequest, Unparsed
 from tocsin.pipeline import Pipeline
 from tocsin.reading import Reading, Readings
 from tocsin.rules import CompiledRule
 from tocsin.sources.finished import read_finished
+from tocsin.sources.journal_match import EXPORTED, SOURCE, Sorter, path_of
 from tocsin.sources.notice import SourceError
 
 
@@ -67,9 +69,11 @@ class Replay:
         prefilter: bool = True,
         contrast: bool = True,
         prefixes: bool = False,
+        journal_readers: Mapping[str, Sequence[str]] = {},
     ) -> None:
         """`now_ts` resolves missing years (None: each file's modification time); `named` are (path, format spec);
-        `contrast`: whether sieges are noticed; `prefixes`: whether networks are banned for their addresses.
+        `contrast`: whether sieges are noticed; `prefixes`: whether networks are banned for their addresses;
+        `journal_readers`: which entries of an export of the journal rules read (see `Journal`), by their names there.
         """
         self.paths = paths
         self.now_ts = now_ts
@@ -77,8 +81,11 @@ class Replay:
         self.troubles: list[SourceError] = []
         self._on_decision = on_decision
         self._anchors: dict[str, float] = {}
+        self._sorter = Sorter(journal_readers)
+        self._formats = Readings(list(named), Proxies(), zone)  # of whole files, before their entries are sorted
         visitors = Visitors()
-        self.readings = Readings(list(named), proxies or Proxies(), zone, on_reading)
+        exports = [(f"*{EXPORTED}{SOURCE}*", SOURCE)] if journal_readers else []
+        self.readings = Readings([*exports, *named], proxies or Proxies(), zone, on_reading)
         breaker = Breaker(BreakerSettings(), visitors, self._request_of)
         networks = Prefixes() if prefixes else None
         policy = Policy(settings or PolicySettings(), AllowList(), breaker=breaker, prefixes=networks)
@@ -115,17 +122,25 @@ class Replay:
 
     def _read(self, progress: Callable[[int], None] | None) -> None:
         def read(advance: Callable[[int], None] | None, refuse: Callable[[SourceError], None]) -> Iterator[Batch]:
-            return read_finished(self.paths, progress=advance, line_ts=self._line_ts, on_error=refuse)
+            for batch in read_finished(self.paths, progress=advance, line_ts=self._line_ts, on_error=refuse):
+                yield from self._sorted(batch)
 
         if not is_worth(self.paths):
             for batch in read(progress, self.troubles.append):
                 self.pipeline.take(batch, self._anchor(batch.source))
             return
-        for batch, looked in read_ahead(read, self._look, progress or _unheard, self.troubles.append):
+        for batch, looked in read_ahead(
+            read, self._look, progress or _unheard, self.troubles.append, self.pipeline.prepare
+        ):
             self.pipeline.take(batch, self._anchor(batch.source), looked)
 
-    def _look(self, batch: Batch) -> Looked | None:
+    def _look(self, batch: Batch) -> tuple[Batch, Looked | None]:
         return self.pipeline.look(batch, self._anchor(batch.source))
+
+    def _sorted(self, batch: Batch) -> Iterator[Batch]:
+        """An export of the journal by those who would read its entries in the journal."""
+        fmt = self._formats.of(batch, self._anchor(batch.source))[0] if self._sorter.readers else None
+        return self._sorter.split(batch) if isinstance(fmt, Journal) else iter((batch,))
 
     def _decided(self, decision: Decision, finding: Finding | None) -> None:
         self.decisions += 1
@@ -137,7 +152,7 @@ class Replay:
             return self.now_ts
         known = self._anchors.get(source)
         if known is None:
-            path = Path(source)
+            path = Path(path_of(source))
             known = self._anchors[source] = path.stat().st_mtime if path.exists() else time.time()
         return known
 

@@ -30,6 +30,17 @@ if TYPE_CHECKING:
 OWN_EVERY_S = 30.0
 
 
+Earlier = Callable[[str, str, float], int]
+
+
+def weight(earlier: int, limit: int) -> int:
+    """For how many a failure counts of who was banned so often before: 1, 2, 3, 5, 9, ..., at most the limit.
+
+    fail2ban does so for each jail with `bantime.increment` (its observer's `failureFound`).
+    """
+    return min(1 + (1 << min(earlier, 20)) // 2, limit) if earlier > 0 else 1
+
+
 class Late(Struct, frozen=True, array_like=True):
     """A failure that waits: of which rule, what the filter found, its event time, and its line's place."""
 
@@ -43,10 +54,23 @@ class Sparing:
     """The judges of all jails. `rules` are the jails' rules with them, in the same order.
 
     `crossing` holds, by rule, the failure that counted last: the one to which a finding that has just come is due.
+    `earlier` tells (rule, subject, event time) how often somebody was banned before, where known offenders are to weigh
+    more; None: all weigh the same.
     """
 
-    def __init__(self, jailed: Jailed, ask: Callable[[str, Ticket], int | None], *, root: Path = Path("/")) -> None:
+    def __init__(
+        self,
+        jailed: Jailed,
+        ask: Callable[[str, Ticket], int | None],
+        *,
+        root: Path = Path("/"),
+        earlier: Earlier | None = None,
+    ) -> None:
         self._root = root
+        self._earlier = earlier
+        self._growing = {
+            rule.rule.id: rule for jail, rule in zip(jailed.jails, jailed.rules, strict=True) if jail.increment.enabled
+        }
         self._own = AllowList()
         self._own_due_s = float("inf")
         self.crossing: dict[str, Failure] = {}
@@ -67,7 +91,7 @@ class Sparing:
             found = cast(Failure, failure)  # a jail's filter finds nothing else
             verdict = ignoring.judge(found, Late(rule_id, found, ts, place), time.monotonic())
             if verdict == "counts":
-                self.crossing[rule_id] = found
+                self._counts(rule_id, found, ts)
             return verdict
 
         return judge
@@ -93,8 +117,16 @@ class Sparing:
 
     def _due(self, lates: Iterable[Late]) -> Iterator[Late]:
         for late in lates:
-            self.crossing[late.rule] = late.failure
+            self._counts(late.rule, late.failure, late.ts)
             yield late
+
+    def _counts(self, rule_id: str, failure: Failure, ts: float) -> None:
+        """A failure is about to be counted."""
+        self.crossing[rule_id] = failure
+        rule = self._growing.get(rule_id)
+        if self._earlier is not None and rule is not None and failure.source_ip is not None:
+            earlier = self._earlier(rule_id, rule.subject(failure.source_ip), ts)
+            failure.attempts += weight(earlier, rule.rule.limit) - 1
 
     def waiting(self) -> list[Late]:
         """What waits now: to be saved with the engine's state."""

@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import math
 import os
+import re
 import selectors
+import shlex
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -15,10 +17,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import msgspec
+from msgspec import structs
 
 from tocsin.reading import Reading, Readings
-from tocsin.sources.discovery import discover
+from tocsin.sources.discovery import USUAL_PLACES, discover
 from tocsin.sources.journal import Journal
+from tocsin.sources.journal_match import SOURCE
 from tocsin.sources.notice import Notice
 from tocsin.sources.tail import Checkpoint, Tail
 from tocsin.wiring import local_zone, proxies_of
@@ -28,13 +32,18 @@ if TYPE_CHECKING:
     from tocsin.detect.engine import Engine
     from tocsin.fail2ban.rules import Jailed
     from tocsin.model import Batch
+    from tocsin.rules import CompiledRule
 
 NOTICES_KEPT = 50
 LAST_BYTES = 1 << 16  # of a log, by which its format is told before it grows
 JOURNAL_MATCHES = ("_COMM=sshd", "_COMM=sshd-session")
 CURSOR = b"cursor "
 
+_HOST = re.compile(rb"(?m)^(?:<[0-9]{1,3}>)?(?:[A-Z][a-z]{2} [ 0-9][0-9] [0-9:]{8}|[0-9]{4}-[0-9]{2}-\S+) ([^ \n]+) ")
+"""Which machine wrote a syslog line."""
+
 Named = list[tuple[str, str]]
+Asked = tuple[tuple[str, ...], dict[str, tuple[str, ...]]]
 
 
 class Watching:
@@ -48,6 +57,7 @@ class Watching:
         self._selector: selectors.BaseSelector | None = None
         self._read: Callable[[], None] = lambda: None
         self.notices: deque[Notice] = deque(maxlen=NOTICES_KEPT)
+        self._told_journal = False
         self.readings = Readings(self._find(config, jailed), proxies_of(config), local_zone(), self._new_reading)
         self.readings.ignored = self._ignored
         rows = list(positions)
@@ -86,44 +96,82 @@ class Watching:
         if jailed is not None:
             seen = {path for path, _ in named}
             named += [(path, "") for path in jailed.logs if path not in seen]
-        if not named:
-            self._say("logs", "no logs found to watch; name them in [[log]] path = ... in the configuration")
         return named
 
     def _matches_wanted(self, config: Config, jailed: Jailed | None) -> tuple[str, ...]:
-        """What to read of the journal: sshd, where no auth log is followed, and what jails ask for. Empty: nothing."""
+        """What to read of the journal: sshd, where no log has that, and what jails ask for. Empty: nothing."""
         wanted = config.logs.journal
-        asked = jailed.journal_matches if jailed else ()
-        has_auth_log = any(spec == "sshd" and Path(path).exists() for path, spec in self.readings.named)
-        if wanted == "off" or (wanted == "auto" and has_auth_log and not asked):
+        if wanted == "off":
             return ()
-        return any_of((*JOURNAL_MATCHES, *asked))
+        own = () if wanted == "auto" and self._auth_logs else JOURNAL_MATCHES
+        return any_of((*own, *(jailed.journal_matches if jailed else ())))
+
+    def _find_auth_logs(self, config: Config) -> tuple[str, ...]:
+        """The logs that hold what this machine's sshd writes, where the journal is read, too."""
+        if config.logs.journal == "off" or not Journal(()).available:
+            return ()
+        return tuple(file.source for file in self.tail.files() if not file.trouble and self._is_auth_log(file.source))
+
+    def _is_auth_log(self, source: str) -> bool:
+        if source in self.readings.ignored:
+            return False
+        lines = last_lines(Path(source))
+        usual = any(path == source for path, kind, *_ in USUAL_PLACES if kind == "auth")
+        is_auth = self.readings.expected(source, lines, time.time()).kind == "auth" or (usual and not lines)
+        return is_auth and (usual or names_this_machine(lines))
+
+    def share(self, rules: Iterable[CompiledRule]) -> tuple[CompiledRule, ...]:
+        """Tocsin's own rules, made not to see a login twice: those about logins leave out the journal while a log holds
+        the same, or with `journal = "on"` that log. Jails read what they are told to.
+        """
+        unseen = self._unseen
+        return tuple(
+            structs.replace(rule, covers=lambda source: not unseen(source)) if rule.rule.on == "auth" else rule
+            for rule in rules
+        )
+
+    def _hide(self, wanted: str) -> None:
+        """Settle what own rules about logins do not see."""
+        logs = self._auth_logs if self.journal is not None else ()
+        self._unseen: Callable[[str], bool] = lambda _source: False
+        if logs and wanted == "on":
+            self._unseen = frozenset(logs).__contains__
+            text = 'counts for jails alone; the other rules have sshd read from the journal ([logs] journal = "on")'
+            for path in logs:
+                self._say("logs", f"{path} {text}", source=path)
+        elif logs:
+            self._unseen = lambda source: source.partition(":")[0] == SOURCE
 
     def _open_journal(
         self, config: Config, jailed: Jailed | None, matches: tuple[str, ...], cursor: str | None
     ) -> Journal | None:
-        self._matches: tuple[str, ...] = ()
+        self._asked: Asked = ((), {})
         if not matches:
             return None
-        journal = Journal(matches, cursor=cursor)
+        readers = jailed.journal_readers if jailed else {}
+        journal = Journal(matches, cursor=cursor, readers=readers)
         if not journal.available:
             if config.logs.journal == "on" or (jailed and jailed.journal_matches):
                 self._say("logs", f"the journal cannot be read: {journal.why_not}")
             return None
-        self._matches = matches
+        self._asked = (matches, readers)
         return journal
 
     def _take_up_journal(self, config: Config, jailed: Jailed | None, cursor: str | None) -> None:
         """Have the journal that is wanted, the present one where it is the same."""
+        self._auth_logs = self._find_auth_logs(config)
         matches = self._matches_wanted(config, jailed)
-        if self.journal is None or matches != self._matches:
+        if self.journal is None or self._asked != (matches, jailed.journal_readers if jailed else {}):
             if self.journal is not None:
                 cursor = self.journal.cursor
                 self._hear(self.journal)
                 self.journal.close()
             self.journal = self._open_journal(config, jailed, matches, cursor)
         if self.journal is not None:
-            self.readings.named.append(("journal", "journal"))
+            self.readings.named.append(("journal*", "journal"))
+        self._hide(config.logs.journal)
+        if not self.readings.named:
+            self._say("logs", "no logs found to watch; name them in [[log]] path = ... in the configuration")
 
     def take_up(self, config: Config, jailed: Jailed | None) -> None:
         """Go on with the logs of a new configuration: the old ones where they stand, new ones from their end."""
@@ -143,6 +191,10 @@ class Watching:
         self._register()
 
     def _new_reading(self, source: str, reading: Reading) -> None:
+        if source.partition(":")[0] == SOURCE:  # one for each combination of readers
+            source, told, self._told_journal = SOURCE, self._told_journal, True
+            if told:
+                return
         if reading.format is None and self._jailed and any(rule.covers(source) for rule in self._jailed.rules):
             text = f"watching {source} for the jails that read it; no format that the other rules know fits its lines"
         elif reading.format is None:
@@ -221,8 +273,15 @@ def any_of(matches: Sequence[str]) -> tuple[str, ...]:
     """Arguments of journalctl that take what any of the matches takes; a match may be several fields, and hold `+`."""
     arguments: list[str] = []
     for match in matches:
-        arguments += (["+"] if arguments else []) + match.split()
+        arguments += (["+"] if arguments else []) + shlex.split(match)
     return tuple(arguments)
+
+
+def names_this_machine(lines: bytes) -> bool:
+    """Whether a syslog is this machine's own, at least in part, as far as its lines tell."""
+    ours = os.uname().nodename.partition(".")[0].lower()
+    hosts = {host.decode("utf-8", "replace").partition(".")[0].lower() for host in _HOST.findall(lines)}
+    return not hosts or not hosts.isdisjoint((ours, "localhost"))
 
 
 def last_lines(path: Path) -> bytes:

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import glob
 import os
 import socket
 import time
@@ -30,6 +31,7 @@ from tocsin.formats import Proxies
 from tocsin.resolving import PORT, Resolver
 from tocsin.rules import CompiledRule, Rule, compile_rule, load_rules
 from tocsin.sources.host import read_resolvers, safe_addresses
+from tocsin.sources.journal import Journal
 
 if TYPE_CHECKING:
     from tocsin.fail2ban.rules import Jailed
@@ -71,9 +73,28 @@ def jails_of(config: Config) -> Jailed | None:
     from tocsin.fail2ban.rules import rules_of as jail_rules  # noqa: PLC0415  as above
     from tocsin.fail2ban.settings.loader import load as load_jails  # noqa: PLC0415  megabytes, for those who have one
 
-    loaded = load_jails(Path(config.fail2ban.path))
+    has_journal = config.logs.journal != "off" and Journal(()).available
+    loaded = load_jails(
+        Path(config.fail2ban.path), stands_in=lambda paths: has_journal and not any(map(is_there, paths))
+    )
     taken = {rule.id for rule in load_rules(_present(config))}
     return jail_rules(loaded, local_zone(), taken, lookup=service_port)
+
+
+def counted(rules: Iterable[CompiledRule]) -> str:
+    """`22 rules`, `22 rules and 1 jail`."""
+    jails = [rule.filter is not None for rule in rules]
+    own, others = jails.count(False), jails.count(True)
+    text = f"{own} rule{'' if own == 1 else 's'}"
+    return f"{text} and {others} jail{'' if others == 1 else 's'}" if others else text
+
+
+def is_there(pattern: str) -> bool:
+    """Whether there is a file of that path or glob."""
+    try:
+        return next(glob.iglob(pattern), None) is not None  # noqa: PTH207  Path.glob refuses some patterns
+    except ValueError:  # a NUL: no file is called so
+        return False
 
 
 def service_port(name: str) -> int | None:

@@ -229,8 +229,14 @@ class Gate:
             patterns, quiet = line_filter.simple_patterns, frozenset()
         self._scanner = None
         if patterns is not None:
-            masks = [Pattern(one, 2 if one in quiet else 1) for one in patterns]
+            masks = [Pattern(one, 2 if one in quiet else 1, **self._besides(one, simple=simple)) for one in patterns]
             self._scanner = Scanner(masks, fallback=simple)
+
+    def _besides(self, pattern: bytes, *, simple: bool) -> dict[str, Any]:
+        """What is known of a pattern besides, as the engine has it."""
+        if simple:
+            return {}
+        return {"refined": self.filter.refined.get(pattern, b""), "signs": self.filter.signs.get(pattern, ())}
 
     def mask(self, raw: bytes) -> int:
         """0: no pattern occurs in a raw line; 2: only quiet ones."""

@@ -12,10 +12,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tocsin.detect.books import Counts
+from tocsin.detect.engine import Engine
 from tocsin.fail2ban.dates.dates import DateFinder
 from tocsin.fail2ban.filters.filter import LineFilter
 from tocsin.fail2ban.filters.regexes import Budget
-from tocsin.fail2ban.model import Failure, FilterSpec
+from tocsin.fail2ban.model import Failure, FilterSpec, Jail, Loaded
+from tocsin.fail2ban.rules import rules_of
+from tocsin.formats import Anchor, RawLines
+from tocsin.model import Batch, Finding
 
 sys.path.append(str(Path(__file__).parents[1] / "conformance"))
 from samples import NOW_TS, Gate, Options, checks_of, filter_names, filter_of
@@ -145,6 +150,58 @@ def test_what_is_remembered_is_the_same_by_blocks(datepattern: str | None, *, ma
         assert [gate.take_raw(one) for one in raw] == expected
         found = list(by_blocks(daemon(datepattern), raw, rng))
         assert found == [(number, failures) for number, failures in enumerate(expected) if failures]
+
+
+def recorded(engine: Engine, batches: list[Batch], *, ahead: bool) -> tuple[list[Finding], Counts]:
+    """The findings in all batches, with the lines that prove them, and the counts; `ahead`: of what another engine left
+    of them, and said of them."""
+    found: list[Finding] = []
+
+    def on_finding(finding: Finding) -> float:
+        found.append(finding)
+        return finding.ts + 20
+
+    looking, fmt, anchor = engine_of(), RawLines(), Anchor(NOW_TS, UTC)
+    for n, batch in enumerate(batches):
+        left, looked = looking.look(batch, fmt, anchor, whole=n == 2) if ahead else (batch, None)
+        engine.step(left, fmt, anchor, on_finding, looked)
+    return found, engine.counts
+
+
+def engine_of() -> Engine:
+    jails = [
+        Jail(name, FilterSpec(name, fail, prefregex=DAEMON.prefregex, datepattern=DAEMON.datepattern),
+             logpath=("log",), maxretry=retry, findtime_s=600.0)
+        for name, fail, retry in (("daemon", DAEMON.failregex, 2), ("hello", ("^hello from <HOST>$",), 3))
+    ]  # fmt: skip
+    return Engine(rules_of(Loaded("", tuple(jails)), UTC).rules)
+
+
+def test_what_is_left_out_beforehand_is_of_no_account() -> None:
+    """Of a log of which few lines matter only these are handed over: the findings, the numbers and places of their
+    lines and what was counted are the same. Also where a line that was to end a connection only tells of a failure."""
+    rng = random.Random(5)
+    left_out = 0
+    for _ in range(60):
+        batches: list[Batch] = []
+        offset = number = 0
+        for _ in range(rng.randrange(1, 6)):
+            lines = [
+                f"{1_700_000_000 + number + n} myhost daemon[{rng.randrange(6)}]: "
+                + (rng.choice(SAYINGS) if rng.random() < 0.3 else "something else, " * 9).format(
+                    user=rng.choice("ab"), n=rng.randrange(3)
+                )
+                for n in range(rng.randrange(60))
+            ]
+            data = "".join(line + "\n" for line in lines).encode()
+            batches.append(Batch("log", data, offset, number + 1))
+            offset, number = offset + len(data), number + len(lines)
+        assert recorded(engine_of(), batches, ahead=True) == recorded(engine_of(), batches, ahead=False)
+        left_out += sum(
+            len(batch.data) - len(engine_of().look(batch, RawLines(), Anchor(NOW_TS, UTC), whole=False)[0].data)
+            for batch in batches
+        )
+    assert left_out > 10_000
 
 
 # -- any text --------------------------------------------------------------------------------------------------------

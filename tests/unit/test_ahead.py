@@ -35,14 +35,16 @@ def reader(*paths: Path) -> ahead.Read:
     return read
 
 
+def look(batch: Batch) -> tuple[Batch, Looked]:
+    return batch, looked(batch)
+
+
 def looked(batch: Batch) -> Looked:
     number = batch.data.count(b"\n")
     return Looked([(0, 3)], [0], number, [("192.0.2.1", batch.data[15:35].decode())] * number)
 
 
-def taken(
-    read: ahead.Read, look: Callable[[Batch], Looked | None]
-) -> tuple[list[tuple[Batch, object]], list[str], int]:
+def taken(read: ahead.Read, look: ahead.Look) -> tuple[list[tuple[Batch, object]], list[str], int]:
     done: list[int] = [0]
     errors: list[str] = []
     found: list[tuple[Batch, object]] = [
@@ -54,7 +56,7 @@ def taken(
 
 def test_the_same_as_read_here(log: Path) -> None:
     gone = log.with_name("gone.log")
-    found, errors, done = taken(reader(gone, log), looked)
+    found, errors, done = taken(reader(gone, log), look)
     batches = list(read_finished([log], block_bytes=8192))
     assert found == [(each, (*looked(each)[:3], list(looked(each).rows))) for each in batches]
     assert len(found) > 5
@@ -63,7 +65,7 @@ def test_the_same_as_read_here(log: Path) -> None:
 
 
 def test_what_nobody_has_looked_for_is_none(log: Path) -> None:
-    found, _, _ = taken(reader(log), lambda _batch: None)
+    found, _, _ = taken(reader(log), lambda batch: (batch, None))
     assert [each for _, each in found] == [None] * len(found)
 
 
@@ -72,12 +74,12 @@ def test_the_rest_is_read_here_where_the_process_ends_early(log: Path, how: str)
     """And no error is told twice."""
     parent = os.getpid()
 
-    def look(batch: Batch) -> Looked:
+    def look(batch: Batch) -> tuple[Batch, Looked]:
         if batch.line > 300 and os.getpid() != parent:
             if how == "failed":
                 raise ValueError("an error of ours")
             os.kill(os.getpid(), signal.SIGKILL)
-        return looked(batch)
+        return batch, looked(batch)
 
     found, errors, _ = taken(reader(log.with_name("gone.log"), log), look)
     assert [batch for batch, _ in found] == list(read_finished([log], block_bytes=8192))
@@ -86,7 +88,7 @@ def test_the_rest_is_read_here_where_the_process_ends_early(log: Path, how: str)
 
 
 def test_nothing_is_left_behind_where_the_reader_stops_early(log: Path) -> None:
-    several = ahead.read_ahead(reader(*[log] * 3), looked, lambda _done: None, lambda _error: None)
+    several = ahead.read_ahead(reader(*[log] * 3), look, lambda _done: None, lambda _error: None)
     next(several)
     several.close()  # type: ignore[attr-defined]  # a generator
     with pytest.raises(ChildProcessError):
@@ -109,5 +111,19 @@ def test_a_replay_decides_alike(log: Path, monkeypatch: pytest.MonkeyPatch) -> N
     assert ahead.is_worth([log])
     assert decisions() == here
     assert here[0]
-    monkeypatch.setattr(os, "getloadavg", lambda: (1e6, 0.5, 0.5))
-    assert not ahead.is_worth([log]), "nobody has time for it"
+
+
+def test_it_is_not_worth_it_where_nobody_has_time(log: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By what runs now, for what ended a moment ago is in the average still."""
+    load = log.with_name("loadavg")
+    monkeypatch.setattr(ahead, "LEAST_BYTES", 1)
+    monkeypatch.setattr(ahead, "LOAD", load)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _pid: {0, 1})
+    monkeypatch.setattr(os, "cpu_count", lambda: 2)
+    monkeypatch.setattr(os, "getloadavg", lambda: (5.0, 0.5, 0.5))
+    monkeypatch.setattr("threading.active_count", lambda: 1)
+    assert not ahead.is_worth([log]), "the average is all that is known"
+    load.write_text("5.00 0.50 0.50 3/200 4711\n")
+    assert not ahead.is_worth([log])
+    load.write_text("5.00 0.50 0.50 1/200 4711\n")
+    assert ahead.is_worth([log])

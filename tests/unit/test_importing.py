@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from tocsin.decide.allow import AllowList
 from tocsin.decide.policy import Policy, PolicySettings, Terms
 from tocsin.importing import Arrival, LedgerKeeper, Taken, refusal, take, take_back
-from tocsin.ledger.load import load
+from tocsin.ledger.load import imported_bans, load
 from tocsin.ledger.reader import Reader
 from tocsin.ledger.store import Ledger
 from tocsin.ledger.writer import Recollection
@@ -195,12 +195,18 @@ def test_the_next_start_finds_it_in_the_ledger(tmp_path: Path) -> None:
         (B, 5, NOW - DAY),
         ("2001:db8::/64", 2, math.inf),
     ]
+    assert sorted(imported_bans(path)) == [
+        ("a\\udc80b", B, 5, NOW - DAY),
+        ("sshd", A, 3, pytest.approx(NOW + 600)),
+        ("sshd", "2001:db8::/64", 2, math.inf),
+    ]
     next_policy = Policy(PolicySettings(), AllowList(), history=saved.history, active=saved.active, starts=saved.starts)
     for row in reversed(taken):
         take_back(next_policy, keeper, row, NOW + 1)
     assert ledger.close(10)
     after = load(path, NOW + 2, 90 * DAY)
     assert after.active == {}
+    assert list(imported_bans(path)) == []
     assert {subject: times for subject, times, _ in after.history} in ({}, {A: 0, "2001:db8::/64": 0})
     with Reader(path) as reader:
         assert {each.origin for each in reader.decisions() if each.action == "ban"} == {"import"}

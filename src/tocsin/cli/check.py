@@ -25,7 +25,7 @@ def register(app: typer.Typer, name: str, guarded: Callable[..., Any]) -> None:
 def check(
     *,
     config: options.ConfigFile = None,
-    fail2ban: options.Fail2ban = None,
+    fail2ban: options.ListedFail2ban = None,
     selftest: Annotated[
         bool,
         typer.Option(

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Literal
 
 from tocsin.cli.failure import CONFIGURATION, Failure
 from tocsin.cli.item import Item
+from tocsin.cli.jail_sentence import closed_by, failures_of
 from tocsin.cli.setup import configured_jails
-from tocsin.cli.words import span
+from tocsin.cli.words import count, span
 from tocsin.config import Config
-from tocsin.fail2ban.actions.actions import sort_actions
 from tocsin.fail2ban.model import Jail, Remark
+from tocsin.sources.journal import Journal
+from tocsin.wiring import is_there
 
+NO_JOURNAL = "it finds nothing until it can; or set `backend = auto` and a `logpath` for it"
 REMEDY = "correct it in the file named; a jail that cannot run is left out, the others run"
 
 
@@ -27,27 +29,33 @@ def jail_items(config: Config) -> Iterator[Item]:
         return
     if jailed is None:
         return
-    yield Item("fail2ban", "ok", f"{len(jailed.jails)} jails of {config.fail2ban.path} run")
+    number = len(jailed.jails)
+    yield Item(
+        "fail2ban", "ok", f"{count(number, 'jail')} of {config.fail2ban.path} {'runs' if number == 1 else 'run'}"
+    )
     names = {jail.name for jail in jailed.jails}
     for remark in jailed.remarks:
         if remark.jail not in names:
             yield _of_remark(remark)
     for jail in jailed.jails:
-        yield _of_jail(jail)
+        yield _of_jail(jail, config.logs.journal)
         for remark in jailed.remarks:
             if remark.jail == jail.name:
                 yield _of_remark(remark)
 
 
-def _of_jail(jail: Jail) -> Item:
-    blocked = sort_actions(jail).enforcement
-    what = f"closes {blocked.sentence()}" if blocked else "closes nothing" if jail.has_action else "closes everything"
-    limit = f"{jail.maxretry} failures within {span(jail.findtime_s)}: {what} for {span(jail.bantime_s)}"
+def _of_jail(jail: Jail, journal: str) -> Item:
+    lasts = "for good" if jail.bantime_s is None else f"for {span(jail.bantime_s)}"
+    limit = f"{failures_of(jail)}: closes {closed_by(jail) or 'nothing'} {lasts}"
     if jail.filter.logtype == "journal":
+        why_not = 'the configuration says [logs] journal = "off"' if journal == "off" else Journal(()).why_not
+        if why_not:
+            return Item(
+                f"jail {jail.name}", "warning", f"{limit}; it would read the journal, but {why_not}", NO_JOURNAL
+            )
         return Item(f"jail {jail.name}", "ok", f"{limit}; reads the journal")
-    missing = [path for path in jail.logpath if not any(Path("/").glob(path.lstrip("/")))]
-    if jail.logpath and len(missing) == len(jail.logpath):
-        where = f"none of its logs is there yet ({', '.join(missing)})"
+    if jail.logpath and not any(map(is_there, jail.logpath)):
+        where = f"none of its logs is there yet ({', '.join(jail.logpath)})"
         return Item(f"jail {jail.name}", "warning", f"{limit}; {where}", "it is read as soon as it appears")
     return Item(f"jail {jail.name}", "ok", f"{limit}; reads {', '.join(jail.logpath) or 'nothing'}")
 

@@ -17,14 +17,14 @@ from tocsin.cli.failure import CONFIGURATION, NO_PERMISSION, UNAVAILABLE, Failur
 from tocsin.cli.item import Item
 from tocsin.cli.setup import configuration, configured_rules, writable
 from tocsin.cli.words import age, size
-from tocsin.config import Config
+from tocsin.config import Config, ConfigErrors
 from tocsin.decide.crawlers import FRESH_S
 from tocsin.enforce.protocol import Step
 from tocsin.formats import Anchor, sniff
 from tocsin.resolving import KNOWN_ADDRESS, PORT, is_blind
 from tocsin.sources.discovery import Discovery, FoundLog, discover
 from tocsin.sources.host import read_resolvers
-from tocsin.wiring import SERVERS_MOST, local_zone, proxies_of, published_of
+from tocsin.wiring import SERVERS_MOST, jails_of, local_zone, proxies_of, published_of
 
 SNIFF_BYTES = 1 << 16
 SNIFF_LINES = 200
@@ -119,9 +119,30 @@ def _logs(config: Config) -> Iterator[Item]:
             NO_PERMISSION,
         )
     if not watched:
-        yield Item(
-            "logs", "failed", "none found", "name them under [[log]] path = ... in the configuration", CONFIGURATION
-        )
+        remedy = "name them under [[log]] path = ... in the configuration"
+        others = [
+            *(["the journal"] if _reads_journal(config) else ()),
+            *(["the jails'"] if _have_jails_logs(config) else ()),
+        ]
+        if others:
+            yield Item("logs", "warning", f"none found but {' and '.join(others)}", f"if there are others, {remedy}")
+        else:
+            yield Item("logs", "failed", "none found", remedy, CONFIGURATION)
+
+
+def _reads_journal(config: Config) -> bool:
+    from tocsin.sources.journal import Journal  # noqa: PLC0415  it starts nothing before it is read
+
+    return config.logs.journal != "off" and Journal(()).available
+
+
+def _have_jails_logs(config: Config) -> bool:
+    """Whether there is a jail that reads a log; what is wrong with jails is said elsewhere."""
+    try:
+        jailed = jails_of(config)
+    except ConfigErrors:
+        return False
+    return jailed is not None and bool(jailed.logs)
 
 
 def _matching(pattern: str) -> list[Path]:

@@ -162,7 +162,11 @@ def _portions(database: Database, now_ts: float, rows: int) -> Iterator[list[Arr
     for known in database.known(now_ts):
         others = tuple(jail for jail in known.jails if jail != known.jail)
         portion.append(
-            Arrival(known.address, known.jail, known.start_ts, known.end_ts, known.times, known.in_force, others)
+            Arrival(
+                *(known.address, known.jail, known.start_ts, known.end_ts, known.times, known.in_force),
+                others,
+                known.by_jail,
+            )
         )
         if len(portion) == rows:
             yield portion

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Self
 import msgspec
 
 from tocsin.cli.failure import DATA, NO_INPUT, NO_PERMISSION, UNAVAILABLE, Failure
-from tocsin.importing import Taken
+from tocsin.importing import Head, Taken
 
 if TYPE_CHECKING:
     from tocsin.config import Config
@@ -47,19 +47,12 @@ def as_owner(folder: Path) -> Iterator[None]:
         os.setegid(group)
 
 
-class _Head(msgspec.Struct, frozen=True):
-    """The first line of a record: from which database, and when."""
-
-    database: str
-    ts: float
-
-
 class Record:
     """Notes what was taken. The file is made with the first row, so an import that brings nothing leaves none."""
 
     def __init__(self, config: Config, source: str, now_ts: float) -> None:
         self.folder = Path(config.guard.state_dir)
-        self.head = _Head(source, now_ts)
+        self.head = Head(source, now_ts)
         self._descriptor: int | None = None
 
     def __enter__(self) -> Self:
@@ -109,7 +102,7 @@ class Kept:
         self.path = path
         self._descriptor = descriptor
         head, *self._lines = _whole_lines(descriptor)
-        self._head = msgspec.json.decode(head, type=_Head)
+        self._head = msgspec.json.decode(head, type=Head)
         self._bytes = len(head) + sum(map(len, self._lines))
 
     @property

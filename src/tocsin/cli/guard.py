@@ -54,7 +54,7 @@ def guard(
         observe = True
     elif observe or loaded.guard.observe:
         out.line("Observing: what would be banned is said, nothing is banned.")
-    out.line(f"{rules} rules are on (`tocsin rules` lists them).")
+    out.line(f"{rules} are on (`tocsin rules` lists them).")
     arguments = [*(("--config", str(config.absolute())) if config else ()), *(("--observe",) if observe else ())]
     if fail2ban is not None:
         arguments += ["--fail2ban", str(fail2ban.absolute())]
@@ -71,14 +71,15 @@ def guard(
     os.execv(sys.executable, command)  # noqa: S606  our own interpreter, no shell
 
 
-def _loaded(file: Path | None, fail2ban: Path | None) -> tuple[Config, int, list[str]]:
-    """The configuration, how many rules are on, and the arguments of the runner of actions, where one is needed."""
+def _loaded(file: Path | None, fail2ban: Path | None) -> tuple[Config, str, list[str]]:
+    """The configuration, how many rules and jails are on, and the arguments of the runner of actions, if needed."""
     from tocsin.cli.setup import configuration, configured_jails, configured_rules  # noqa: PLC0415  see main
+    from tocsin.wiring import counted  # noqa: PLC0415  see main
 
     loaded = configuration(file, fail2ban)
     jailed = configured_jails(loaded)
-    count = len(configured_rules(loaded)) + (len(jailed.rules) if jailed else 0)
-    return loaded, count, _runner_arguments(loaded, jailed) if jailed else []
+    rules = counted((*configured_rules(loaded), *(jailed.rules if jailed else ())))
+    return loaded, rules, _runner_arguments(loaded, jailed) if jailed else []
 
 
 def _runner_arguments(config: Config, jailed: Jailed) -> list[str]:
@@ -130,7 +131,8 @@ def _show_logs(out: Output, config: Config, *, verbose: bool) -> None:
     if rows:
         out.table(("log", "kind", "format", "found in", "written", "size"), rows, right=("size",))
     else:
-        out.note("no logs were found; name them under [[log]] path = ... in /etc/tocsin/tocsin.toml")
+        beside = " but those of the jails" if config.fail2ban.path else ""
+        out.note(f"no logs were found{beside}; name them under [[log]] path = ... in /etc/tocsin/tocsin.toml")
     if verbose and found.configs:
         out.line(f"Read: {', '.join(found.configs)}")
     show_unreadable(out, found)

@@ -20,6 +20,12 @@ Fail2ban = Annotated[
     Path | None,
     typer.Option("--fail2ban", metavar="DIR", help="Run the jails of this fail2ban configuration, as /etc/fail2ban."),
 ]
+ListedFail2ban = Annotated[
+    Path | None,
+    typer.Option(
+        "--fail2ban", metavar="DIR", help="Beside the rules, the jails of this fail2ban configuration: /etc/fail2ban."
+    ),
+]
 Now = Annotated[
     float | None,
     typer.Option(

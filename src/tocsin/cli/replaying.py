@@ -37,7 +37,7 @@ def run(
     """Replay and print. SystemExit with the code where something could not be read."""
     zone = setup.zone_of(tz)
     named = [rule for rule in only if rule not in (CONTRAST, NETWORK)]
-    chosen = setup.all_rules(rules, named, fail2ban, jails, zone, logs) if named or not only else []
+    chosen, readers = setup.all_rules(rules, named, fail2ban, jails, zone, logs) if named or not only else ([], {})
     proxies = setup.proxies_of(trusted_proxy)
     if log_format is not None:
         setup.check_format(log_format, proxies)
@@ -54,6 +54,7 @@ def run(
         prefilter=prefilter,
         contrast=not (only or jails) or CONTRAST in only,
         prefixes=not (only or jails) or NETWORK in only,
+        journal_readers=readers,
     )
     bar = progress_bar("reading", sum(path.stat().st_size for path in logs if path.is_file()))
     summary = job.run(bar.advance_to if bar else None)

@@ -35,12 +35,14 @@ def rules(
     *,
     files: options.RuleFiles = None,
     config: options.ConfigFile = None,
+    fail2ban: options.ListedFail2ban = None,
     as_json: options.Json = False,
 ) -> None:
-    """List the rules as sentences; test one on a log.
+    """List rules and jails as sentences; test one on a log.
 
     \b
     Examples:  tocsin rules
+               tocsin rules --fail2ban /etc/fail2ban
                tocsin rules test wordpress-xmlrpc /var/log/apache2/access.log
                sudo tocsin rules reset wordpress-login
     """
@@ -49,7 +51,9 @@ def rules(
     from tocsin.cli.setup import configuration  # noqa: PLC0415  see main
 
     out = Output(as_json=as_json)
-    listed, watching = _listed(config, files or ()), watchers(configuration(config))
+    loaded = configuration(config, fail2ban)
+    own, jails, watching = _listed(loaded, files or ()), _jails(loaded), watchers(loaded)
+    listed = [*own, *jails]
     if as_json:
         for each in listed:
             out.json(each)
@@ -67,9 +71,10 @@ def rules(
         out.line(f"{each['id']}{state}  {each['title']}", style="bold" if each["enabled"] else "dim")
         out.line(f"  {each['sentence']}")
         out.line(f"  built in; [{each['section']}] in the configuration", style="dim")
-    on = sum(1 for each in listed if each["enabled"])
+    on = sum(1 for each in own if each["enabled"])
     out.line()
-    out.line(f"{count(len(listed), 'rule')}, {on} of them on.")
+    beside = f" {count(len(jails), 'jail')} of {loaded.fail2ban.path}." if loaded.fail2ban.path else ""
+    out.line(f"{count(len(own), 'rule')}, {on} of them on.{beside}")
 
 
 def rules_reset(
@@ -90,7 +95,8 @@ def rules_reset(
     loaded = configuration(config)
     out = Output(as_json=as_json)
     reply = ask(loaded, {"cmd": "reset", "rule": rule})
-    if not reply["reset"] and rule not in {each["id"] for each in (*_listed(config, ()), *watchers(loaded))}:
+    known = (*_listed(loaded, ()), *_jails(loaded), *watchers(loaded)) if not reply["reset"] else ()
+    if not reply["reset"] and rule not in {each["id"] for each in known}:
         raise Failure(USAGE, f'there is no rule "{rule}"; `tocsin rules` lists them')
     if as_json:
         out.json(reply)
@@ -101,12 +107,11 @@ def rules_reset(
         out.line(f"Rule {rule} was not stopped; nothing to do.")
 
 
-def _listed(file: Path | None, extra: Sequence[Path]) -> list[dict[str, Any]]:
+def _listed(config: Config, extra: Sequence[Path]) -> list[dict[str, Any]]:
     """Every rule of the configuration and of further files, with what the configuration makes of it."""
-    from tocsin.cli.setup import configuration, configured_rules, rules_with  # noqa: PLC0415  see main
+    from tocsin.cli.setup import configured_rules, rules_with  # noqa: PLC0415  see main
     from tocsin.rules import compile_rule  # noqa: PLC0415  see main
 
-    config = configuration(file)
     on = {each.rule.id: each for each in configured_rules(config)}
     listed = []
     for rule in rules_with([*configured_paths(config), *extra]):
@@ -122,6 +127,27 @@ def _listed(file: Path | None, extra: Sequence[Path]) -> list[dict[str, Any]]:
             }
         )
     return listed
+
+
+def _jails(config: Config) -> list[dict[str, Any]]:
+    """The jails that the configuration's fail2ban runs; those that cannot run are named on stderr."""
+    if not config.fail2ban.path:
+        return []
+    from tocsin.cli.jail_sentence import jail_sentence  # noqa: PLC0415  see main
+    from tocsin.cli.setup import configured_jails  # noqa: PLC0415  see main
+
+    jailed = configured_jails(config)
+    return [
+        {
+            "id": rule.rule.id,
+            "title": rule.rule.title,
+            "sentence": jail_sentence(jail),
+            "enabled": True,
+            "file": jail.file,
+            "line": jail.line,
+        }
+        for jail, rule in (zip(jailed.jails, jailed.rules, strict=True) if jailed else ())
+    ]
 
 
 def watchers(config: Config) -> list[dict[str, Any]]:

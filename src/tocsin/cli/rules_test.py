@@ -155,7 +155,13 @@ def _find(name: str, files: list[Path]) -> Rule:
     path = Path(name)
     if path.suffix == ".toml" or path.is_file():
         return _only_rule(path)
-    return rules_with(files, [name])[0]
+    try:
+        return rules_with(files, [name])[0]
+    except Failure as failure:
+        if failure.code != USAGE:
+            raise
+        hint = "to test a jail's filter add --fail2ban DIR and name the filter"
+        raise Failure(USAGE, *(f"{line}; {hint}" for line in failure.lines)) from failure
 
 
 def _only_rule(path: Path) -> Rule:

@@ -100,31 +100,32 @@ def all_rules(
     jails: Sequence[str],
     zone: tzinfo,
     logs: Sequence[Path],
-) -> list[CompiledRule]:
+) -> tuple[list[CompiledRule], dict[str, tuple[str, ...]]]:
     """The rules that are on (shipped, of the files) and the jails of a fail2ban directory; only those of `ids`, where
-    there are any. With `jails` just these, without the shipped rules. Every mistake at once ends the command.
+    there are any. With `jails` just these, without the shipped rules. Besides, which jails read what of the journal.
+    Every mistake at once ends the command.
     """
     from tocsin.rules import compile_rule, load_shipped  # noqa: PLC0415  loaded by the commands that use rules
 
     if fail2ban is None:
         if jails:
             raise Failure(USAGE, "--jail names a jail of --fail2ban DIR; add --fail2ban /etc/fail2ban")
-        return [compile_rule(rule) for rule in rules_with(files, ids) if rule.enabled]
-    found = jails_of(fail2ban, jails, zone, {rule.id for rule in load_shipped()}, [str(log) for log in logs])
-    wanted = {rule.rule.id for rule in found}
+        return [compile_rule(rule) for rule in rules_with(files, ids) if rule.enabled], {}
+    jailed = jails_of(fail2ban, jails, zone, {rule.id for rule in load_shipped()}, [str(log) for log in logs])
+    found, wanted = jailed.rules, {rule.rule.id for rule in jailed.rules}
     others = [name for name in ids if name not in wanted]
     own = () if (jails or ids) and not (others or files) else rules_with(files, others)
     if jails and not others:
         own = tuple(rule for rule in own if not rule.shipped)
     chosen = [rule for rule in found if not ids or rule.rule.id in ids]
-    return chosen + [compile_rule(rule) for rule in own if rule.enabled]
+    return chosen + [compile_rule(rule) for rule in own if rule.enabled], jailed.journal_readers
 
 
 def jails_of(
     directory: Path, names: Sequence[str], zone: tzinfo, taken: set[str], sources: Sequence[str] | None = None
-) -> tuple[CompiledRule, ...]:
-    """The jails of a fail2ban directory as rules. What there is to remark goes to stderr; where one that was named
-    cannot run, or none can, the command ends.
+) -> Jailed:
+    """The jails of a fail2ban directory with their rules. What there is to remark goes to stderr; where one that was
+    named cannot run, or none can, the command ends.
 
     `sources`: the logs that are read; those that no jail's `logpath` names are given to all jails.
     """
@@ -146,7 +147,7 @@ def jails_of(
             CONFIGURATION, f"{directory}: no jail is enabled; name one with --jail, or set enabled = true in jail.local"
         )
     say_remarks([*jailed.errors, *(not_asked(jailed.jails) if sources is not None else ())])
-    return jailed.rules
+    return jailed
 
 
 def zone_of(name: str | None) -> tzinfo:

@@ -16,10 +16,12 @@ from typing import Literal
 
 from tocsin.decide.bantable import BanTable
 from tocsin.decide.history import History
+from tocsin.decide.pasts import Pasts
 from tocsin.decide.subjects import bounds, canonical
 from tocsin.model import Decision, is_host, parts_of, target_of
 
 REMEMBERED_A_STEP = 1000
+EXTEND_BY = 0.1  # the part of a new ban by which it must outlast the one in force: no decision for every late line
 TAKEN_OVER = "taken over"
 
 Origin = Literal["rule", "operator", "import"]
@@ -30,7 +32,8 @@ class Bans:
     have ended stay in it until `expire`. `lifts` are the ends that nobody has asked for (a ban had to make room, and
     what the policy adds), in their order, until the policy hands them out.
 
-    `active` are the bans in force and `starts` when those of them began that are for good, both from the ledger.
+    `pasts` counts those of single rules by themselves. `active` are the bans in force and `starts` when those of them
+    began that are for good, both from the ledger.
     """
 
     def __init__(
@@ -42,6 +45,7 @@ class Bans:
         starts: Mapping[str, float],
     ) -> None:
         self.lifts: list[Decision] = []
+        self.pasts = Pasts(memory_s)
         self._memory_s = memory_s
         self._active = BanTable(max_active)
         self._history = History(max_history)
@@ -174,6 +178,7 @@ class Bans:
             if other != target:
                 last_end_ts = max(last_end_ts, last_ts(self.ends[other]))
         self._history.put(subject, earlier + 1, last_end_ts)
+        self.pasts.begun(rule, target, start_ts, last_ts(end_ts))
         self._starts.pop(target, None)
         if end_ts is None:
             self._starts[target] = start_ts
@@ -210,6 +215,7 @@ class Bans:
         lifts = self._id(target, end_ts)
         self._starts.pop(target, None)
         subject, services = parts_of(target)
+        self.pasts.ended(target, last_ts(end_ts), now_ts)
         known, left = self._history.get(subject), self._active.own(subject, now_ts)
         if known is not None and left:
             self._history.amend(subject, known[0], max(last_ts(self.ends[each]) for each in left))
@@ -259,3 +265,10 @@ def target_for(subject: str, services: str) -> str:
 def last_ts(end_ts: float | None) -> float:
     """An end as a number: infinity where it is None, for good."""
     return math.inf if end_ts is None else end_ts
+
+
+def much_later(new_end_ts: float | None, end_ts: float | None, seconds: float | None) -> bool:
+    """Whether a ban until `new_end_ts` (of so many seconds) is worth putting in place of one until `end_ts`."""
+    if end_ts is None or new_end_ts is None or seconds is None:
+        return end_ts is not None
+    return new_end_ts > end_ts + EXTEND_BY * seconds

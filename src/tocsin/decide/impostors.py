@@ -96,7 +96,7 @@ class Crawlers:
     claims = (_YANDEX, *CRAWLERS)
 
     def __init__(self, published: Published | None = None, *, dns: bool = False) -> None:
-        self.published = published or shipped()
+        self._published = published
         self.dns = dns
         self._listed: dict[tuple[str, str], bool | None] = {}
         self._answers: dict[str, Answer] = {}
@@ -107,9 +107,14 @@ class Crawlers:
         self._asking: tuple[str, str] | None = None  # name and address of the line that is being judged
         self._doubting: str | None = None
 
+    @property
+    def published(self) -> Published:
+        """The operators' lists. Those that come with the program are read when the first claim is judged."""
+        return shipped() if self._published is None else self._published
+
     def take_up(self, published: Published) -> None:
         """Go on with other lists."""
-        self.published = published
+        self._published = published
         self._listed.clear()
 
     # -- claims ------------------------------------------------------------------------------------------------------

@@ -3,8 +3,8 @@
 Time is event time, handed in; no clock is read. The same findings in the same order give the same decisions.
 
 How long: the rule's ban (or the default), times `factor` (2: doubled) for each earlier ban that is still remembered
-(`memory_s` after it ended), at most `max_s`. Lines from before a ban ended (or was lifted) do not ban again: they are
-what the ban was for, or what the operator has forgiven.
+(`memory_s` after it ended), at most `max_s`; for rules that `pasts` counts alone, each of their own. Lines from
+before a ban ended (or was lifted) do not ban again: they are what the ban was for, or what the operator has forgiven.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from msgspec import UNSET, Struct, UnsetType
 from msgspec.structs import replace
 
 from tocsin.decide.allow import AllowList
-from tocsin.decide.bans import Bans, Origin, last_ts, target_for
+from tocsin.decide.bans import Bans, Origin, last_ts, much_later, target_for
 from tocsin.decide.breaker import Breaker, Notice
 from tocsin.decide.held import Held
 from tocsin.decide.impostors import Crawlers
@@ -29,7 +29,6 @@ from tocsin.duration import render_duration
 from tocsin.model import Decision, Finding, is_host, parts_of
 
 DOUBLINGS_MAX = 40
-EXTEND_BY = 0.1  # the part of a new ban by which it must outlast the one in force: no decision for every late line
 
 
 BanSpan = Callable[[int, str], float | None]
@@ -70,13 +69,14 @@ class RefusedError(ValueError):
 
 class Saved(Struct, frozen=True, array_like=True):
     """What a restart must take up and the ledger does not hold: what was held back lately, the breakers, what the DNS
-    has said of crawlers, and the offenders of networks.
+    has said of crawlers, the offenders of networks, and how often single rules banned somebody.
     """
 
     held: dict[str, float | None]
     breaker: bytes | None
     crawlers: bytes | None = None
     prefixes: bytes | None = None
+    pasts: bytes | None = None
 
 
 class Policy:
@@ -106,6 +106,7 @@ class Policy:
         self.prefixes = prefixes
         self.neighbours = Neighbours()  # the pipeline's, who knows whom the engine has seen
         self._bans = Bans(settings.max_active, settings.max_history, settings.memory_s, active or {}, starts or {})
+        self.pasts = self._bans.pasts
         self._held = Held()
         self.remembering = history is None  # until `remember` is through
         if history is not None:
@@ -138,18 +139,20 @@ class Policy:
         earlier, is_late = self._bans.earlier(subject, ts)
         if holder is None and is_late:
             return None
+        counted = self.earlier_by(finding.rule, subject, ts)
         own_s = terms.ban_s_of
-        seconds = own_s(earlier, finding.id) if own_s else self.escalated_s(base_s, earlier)
+        seconds = own_s(counted, finding.id) if own_s else self.escalated_s(base_s, counted)
         end_ts = None if seconds is None else ts + seconds
         if holder is not None and (
-            self._is_of_network(holder, subject) or not _much_later(end_ts, self._bans.ends[holder], seconds)
+            self._is_of_network(holder, subject) or not much_later(end_ts, self._bans.ends[holder], seconds)
         ):
             return None
         note = ""
-        if earlier:
-            note = (
-                f"ban {earlier + 1} of this subject: {render_duration(seconds)} in place of {render_duration(base_s)}"
+        if counted:
+            number = f"ban {counted + 1} of this subject" + (
+                " by this rule" if finding.rule in self.pasts.rules else ""
             )
+            note = f"{number}: {render_duration(seconds)} in place of {render_duration(base_s)}"
         if self.breaker is not None:
             self.breaker.banned(finding, end_ts, target)
         held = "observing" if self.settings.observe else None
@@ -200,6 +203,11 @@ class Policy:
             if end_ts is not None and decision.start_ts < end_ts <= last_ts(decision.end_ts):
                 why = f"folded into {decision.subject}"
                 self._bans.lifts.append(self._bans.end(network, decision.start_ts, why, rule=decision.rule))
+
+    def earlier_by(self, rule: str, subject: str, ts: float) -> int:
+        """How many bans of a subject count for a rule at `ts`: its own, where they are counted alone, else all."""
+        own = self.pasts.earlier(rule, subject, ts)
+        return self._bans.earlier(subject, ts)[0] if own is None else own
 
     def escalated_s(self, base_s: float | None, earlier: int) -> float | None:
         """The length of a ban after so many earlier ones."""
@@ -374,7 +382,9 @@ class Policy:
         """State that a restart takes up beside what the ledger holds (bans in force, history)."""
         breaker = self.breaker.dump() if self.breaker is not None else None
         prefixes = self.prefixes.dump() if self.prefixes is not None else None
-        return msgspec.msgpack.encode(Saved(self._held.ends, breaker, self.crawlers.dump(), prefixes))
+        return msgspec.msgpack.encode(
+            Saved(self._held.ends, breaker, self.crawlers.dump(), prefixes, self.pasts.dump())
+        )
 
     def load(self, state: bytes) -> None:
         """Take up a dumped state. msgspec.DecodeError where it is none."""
@@ -386,10 +396,5 @@ class Policy:
             self.prefixes.load(saved.prefixes)
         if saved.crawlers is not None:
             self.crawlers.load(saved.crawlers)
-
-
-def _much_later(new_end_ts: float | None, end_ts: float | None, seconds: float | None) -> bool:
-    """Whether a ban until `new_end_ts` (of so many seconds) is worth putting in place of one until `end_ts`."""
-    if end_ts is None or new_end_ts is None or seconds is None:
-        return end_ts is not None
-    return new_end_ts > end_ts + EXTEND_BY * seconds
+        if saved.pasts is not None:
+            self.pasts.load(saved.pasts)

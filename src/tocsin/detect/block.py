@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+from array import array
+from bisect import bisect_right
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -15,17 +17,35 @@ if TYPE_CHECKING:
     from tocsin.formats import Anchor, Format
     from tocsin.rules import Failure
 
+FEW_BYTES = 1 << 10  # in so short a stretch newlines are counted faster where they stand
 _NEWLINES = re.compile(rb"\n").finditer
 OnFinding = Callable[[Finding], float | None]
 
 
+class Places(NamedTuple):
+    """Where the lines of a block stood that are left of a longer one: their starts in what is left, in the longer one,
+    and their numbers there (from 0). `lines` and `bytes`: how long that was.
+    """
+
+    starts: array[int]
+    offsets: array[int]
+    numbers: array[int]
+    lines: int
+    bytes: int
+
+
 class Block:
-    """A batch at work: what the steps need beside each other, and line numbers on demand."""
+    """A batch at work: what the steps need beside each other, and line numbers on demand. `places`: it is what is left
+    of a longer one.
+    """
 
-    __slots__ = ("_at", "_line", "anchor", "batch", "data", "failures", "format", "on_finding")
+    __slots__ = ("_at", "_line", "anchor", "batch", "data", "failures", "format", "on_finding", "places")
 
-    def __init__(self, batch: Batch, fmt: Format, anchor: Anchor, on_finding: OnFinding) -> None:
+    def __init__(
+        self, batch: Batch, fmt: Format, anchor: Anchor, on_finding: OnFinding, places: Places | None = None
+    ) -> None:
         self.batch = batch
+        self.places = places
         self.data = batch.data
         self.format = fmt
         self.anchor = anchor
@@ -38,6 +58,8 @@ class Block:
         """The number of the line at `start` (0: unknown). Asked in order, so that newlines are counted once."""
         if not self.batch.line:
             return 0
+        if self.places is not None:
+            return self.batch.line + self.places.numbers[bisect_right(self.places.starts, start) - 1]
         if start < self._at:
             self._at, self._line = 0, self.batch.line
         self._line += newlines(self.data, self._at, start)
@@ -47,7 +69,18 @@ class Block:
     def row(self, start: int, end: int) -> Row:
         """A line as evidence."""
         text = self.data[start : min(end, start + EVIDENCE_BYTES)]
-        return self.batch.source, self.number(start), self.batch.offset + start, text
+        offset = start
+        if self.places is not None:
+            offset = self.places.offsets[bisect_right(self.places.starts, start) - 1]
+        return self.batch.source, self.number(start), self.batch.offset + offset, text
+
+    def count(self) -> tuple[int, int]:
+        """Lines and bytes of the block, to be asked last: what numbers were asked for need not be counted again."""
+        if self.places is not None:
+            return self.places.lines, self.places.bytes
+        self._line += newlines(self.data, self._at, len(self.data))
+        self._at = len(self.data)
+        return self._line - self.batch.line, len(self.data)
 
 
 def newlines(data: bytes, start: int, end: int) -> int:
@@ -59,13 +92,14 @@ def newlines(data: bytes, start: int, end: int) -> int:
 class Looked(NamedTuple):
     """What a block holds, before anybody judges it: the candidates, the numbers of their lines within the block (from
     0), how many lines it has, and client and time of each, to be gone through once. All but the candidates are empty
-    where no rule counts every line.
+    where no rule counts every line. `places`: the block is what was left of a longer one.
     """
 
     candidates: Candidates
     numbers: list[int]
     lines: int
     rows: Iterable[tuple[str, str]]
+    places: Places | None = None
 
 
 def line_numbers(data: bytes, candidates: Candidates) -> list[int]:
@@ -73,7 +107,7 @@ def line_numbers(data: bytes, candidates: Candidates) -> list[int]:
     numbers: list[int] = []
     at = number = 0
     for start, _ in candidates:
-        number += newlines(data, at, start)
+        number += newlines(data, at, start) if start - at > FEW_BYTES else data.count(b"\n", at, start)
         at = start
         numbers.append(number)
     return numbers

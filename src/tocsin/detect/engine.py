@@ -21,11 +21,12 @@ from zlib import crc32
 
 import msgspec
 
-from tocsin.detect.block import Block, Looked, OnFinding, all_lines, line_numbers, newlines
+from tocsin.detect.block import Block, Looked, OnFinding, all_lines, line_numbers
 from tocsin.detect.books import Counts, Limits, Observer, State
 from tocsin.detect.counting import LineCounter
 from tocsin.detect.evidence import EvidenceStore, Row, finding_of, printable
 from tocsin.detect.failures import FailureCounter
+from tocsin.detect.looking import glean, look, misfits, sift
 from tocsin.detect.plan import Plan, Tracker, bounded_key, make_plan
 from tocsin.detect.window import CROSSED, QUIET, Pool
 from tocsin.model import AuthAttempt, Batch, Finding, HttpRequest, Other, RawLine, Unparsed, target_of
@@ -36,10 +37,8 @@ if TYPE_CHECKING:
     from tocsin.rules import CompiledRule, Failure
 
 SAMPLES = 5  # unparsed lines kept for showing
-SPOT_CHECK_BYTES = 1 << 16  # where only candidates are parsed, one line in so many bytes is looked at all the same
 MUTED_AT_MOST = 1 << 20
 SOURCES_CACHED = 4096
-SIFTED_SHARE = 4  # of the lines of a block at most one in so many
 
 
 class Engine:
@@ -74,33 +73,14 @@ class Engine:
         self._failures = FailureCounter(self)
         self._look_out()
 
-    def look(self, batch: Batch, fmt: Format) -> Looked:
-        """What a block holds. It depends on the lines alone, so that others may look for us, and ahead of us."""
-        plan, data = self._plan(fmt, batch.source), batch.data
-        candidates = plan.scanner.scan(data)
-        if plan.flood is None or fmt.skim is None:
-            return Looked(candidates, [], 0, ())
-        rows = fmt.skim(data, 0, len(data))
-        return Looked(candidates, line_numbers(data, candidates), len(rows), rows)
-
-    def sift(self, batch: Batch, fmt: Format, anchor: Anchor, looked: Looked) -> Looked:
-        """What is left of the candidates once they are parsed, for who has the time to do so beforehand. Where they are
-        many most are of clients that are banned, whose lines nobody parses.
+    def look(self, batch: Batch, fmt: Format, anchor: Anchor, *, whole: bool) -> tuple[Batch, Looked]:
+        """What `step` will look for in a block, with more care than it would take, and what of the block it needs
+        then. Others may do this ahead of us, for it depends on the lines alone. `whole`: it needs all of it.
         """
-        plan, data = self._plan(fmt, batch.source), batch.data
-        if SIFTED_SHARE * len(looked.candidates) > looked.lines:
-            return looked
-        kept: list[tuple[int, int]] = []
-        numbers: list[int] = []
-        for number, (start, mask) in zip(looked.numbers, looked.candidates, strict=True):
-            event = fmt.parse(data[start : data.find(b"\n", start)], anchor)
-            left = mask
-            if type(event) is HttpRequest and event.method != "POST":  # the observer glances at posts
-                left = sum(tracker.mask for tracker in plan.of_mask(mask) if tracker.may_count(event))
-            if left:
-                kept.append((start, left))
-                numbers.append(number)
-        return Looked(kept, numbers, looked.lines, looked.rows)
+        plan = self._plan(fmt, batch.source)
+        if plan.flood is not None and fmt.skim is not None:
+            return batch, sift(plan, batch.data, fmt, anchor, look(plan, batch.data, fmt))
+        return glean(plan, batch, fmt, anchor, whole=whole or self._sees_all(fmt))
 
     def step(
         self, batch: Batch, fmt: Format, anchor: Anchor, on_finding: OnFinding, looked: Looked | None = None
@@ -109,28 +89,34 @@ class Engine:
         `looked` is what `look` found, where that is known.
         """
         plan = self._plan(fmt, batch.source)
-        looked = looked or self.look(batch, fmt)
-        block = Block(batch, fmt, anchor, on_finding)
-        self.counts.lines += newlines(batch.data, 0, len(batch.data))
-        self.counts.bytes += len(batch.data)
+        looked = looked or look(plan, batch.data, fmt)
+        block = Block(batch, fmt, anchor, on_finding, looked.places)
         candidates = looked.candidates
         if plan.filters:
             candidates = self._failures.find(block, plan, candidates)
-            looked = Looked(candidates, line_numbers(batch.data, candidates), looked.lines, looked.rows)
-        if plan.flood is None:
-            every = self.observer is not None and self.observer.thorough and fmt.kind == "access"
+        if plan.flood is not None:
+            if plan.filters:
+                looked = Looked(candidates, line_numbers(batch.data, candidates), looked.lines, looked.rows)
+            self._counter.count(block, plan, plan.flood, looked)
+        else:
+            every = self._sees_all(fmt)
             if every:
                 candidates = all_lines(batch.data, candidates)
             for start, mask in candidates:
                 self.take_line(block, plan, start, batch.data.find(b"\n", start), mask)
-            if not (plan.scanner.always or every):
+            if not (plan.scanner.always or every or looked.places):
                 self._spot_check(block, candidates)
-            return
-        self._counter.count(block, plan, plan.flood, looked)
+        lines, size = block.count()
+        self.counts.lines += lines
+        self.counts.bytes += size
 
     def prepare(self, fmt: Format, source: str) -> None:
         """Make ready for a log what its first block would wait for: compiling the prefilter takes 0.1 s."""
-        self._plan(fmt, source)
+        plan = self._plan(fmt, source)
+        plan.scanner.prepare()
+        for tracker in plan.filters:
+            if tracker.rule.filter:
+                tracker.rule.filter.prepare()
 
     def skip(self, batch: Batch, reason: str) -> None:
         """Count a block whose format nobody knows: every line of it is unparsed."""
@@ -211,6 +197,10 @@ class Engine:
             self._mask = observer.mask
             self._counter.forget()
             self._look_out()
+
+    def _sees_all(self, fmt: Format) -> bool:
+        """Whether the observer wants every line."""
+        return self.observer is not None and self.observer.thorough and fmt.kind == "access"
 
     def wants(self, who: str) -> bool:
         """Whether the observer watches an address (IPv6: a /64)."""
@@ -322,9 +312,7 @@ class Engine:
     def _spot_check(self, block: Block, candidates: Sequence[tuple[int, int]]) -> None:
         """Where only candidates are parsed: look at one line in 64 KiB, and at all of the block if one does not fit."""
         data = block.data
-        starts = (data.find(b"\n", at) + 1 if at else 0 for at in range(0, len(data), SPOT_CHECK_BYTES))
-        lines = (data[start : data.find(b"\n", start)] for start in starts if start < len(data))
-        if not any(isinstance(block.format.parse(line, block.anchor), Unparsed) for line in lines):
+        if not misfits(data, block.format, block.anchor):
             return
         known = {start for start, _ in candidates}
         start = 0

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from _blake2 import blake2b
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 from tocsin.detect.evidence import EVIDENCE_LINES
-from tocsin.detect.scan import HAS_AUTOMATON, Pattern, Scanner, TooLargeError, need_patterns
+from tocsin.detect.scan import HAS_AUTOMATON, Pattern, Scanner, need_patterns
 from tocsin.detect.window import QUIET, Contributors, CountWindow, DistinctWindow, Pool
 from tocsin.model import AuthAttempt, HttpRequest, RawLine
 
@@ -61,10 +62,13 @@ class Tracker:
 
 
 class Plan:
-    """How the rules apply to one format. `flood`: the rule that counts by client alone, where that is possible."""
+    """How the rules apply to one format. `flood`: the rule that counts by client alone, where that is possible.
+    `every`: the mask of all rules.
+    """
 
     def __init__(self, scanner: Scanner, trackers: Sequence[Tracker], flood: Tracker | None) -> None:
         self.scanner = scanner
+        self.every = sum(tracker.mask for tracker in trackers)
         self.flood = flood
         # Of these rules a client is banned or not as of the flood rule: whoever is stopped there need not be parsed.
         self.alike = sum(
@@ -74,6 +78,14 @@ class Plan:
         self.native_mask = sum(tracker.mask for tracker in trackers if not tracker.rule.filter)
         self._trackers = trackers
         self._by_mask: dict[int, tuple[Tracker, ...]] = {}
+
+    @cached_property
+    def gleaner(self) -> Scanner:
+        """The scanner of who leaves out the lines that are of no account: it also finds those that end a connection,
+        for which filters look themselves.
+        """
+        quiet = [tracker.rule.filter.quiet for tracker in self.filters if tracker.rule.filter]
+        return self.scanner.with_others({regex for regexes in quiet for regex in regexes}, 1 << self.every.bit_length())
 
     def of_mask(self, mask: int) -> tuple[Tracker, ...]:
         """The trackers of a mask, in the rules' order."""
@@ -106,26 +118,30 @@ def make_plan(
         if tracker is flood:
             continue
         if tracker.rule.filter:
-            known = _regexes(tracker.rule.filter, simple=simple) if prefilter and fmt.verbatim else None
+            known = _patterns(tracker.rule.filter, tracker.mask, simple=simple) if prefilter and fmt.verbatim else None
             always |= tracker.mask if known is None else 0
-            filters += [Pattern(regex, tracker.mask) for regex in known or ()]
+            filters += known or ()
             continue
         needs = tracker.rule.needs if prefilter else None
         if needs is None:
             always |= tracker.mask
         else:
             patterns += need_patterns(min(needs, key=len), fmt, tracker.mask)
-    try:
-        scanner = Scanner(patterns + filters, always, fallback=fallback)
-    except TooLargeError:  # by somebody's own regexes: then their rules look at every line
-        for pattern in filters:
-            always |= pattern.mask
-        scanner = Scanner(patterns, always, fallback=fallback)
+    # where somebody's own regexes are too large their rules look at every line
+    scanner = Scanner(patterns, always, spare=filters, fallback=fallback)
     return Plan(scanner, trackers, flood)
 
 
-def _regexes(line_filter: LineFilter, *, simple: bool) -> tuple[bytes, ...] | None:
-    return line_filter.simple_patterns if simple else line_filter.loud_patterns
+def _patterns(line_filter: LineFilter, mask: int, *, simple: bool) -> list[Pattern] | None:
+    regexes = line_filter.simple_patterns if simple else line_filter.loud_patterns
+    if regexes is None:
+        return None
+    if simple:
+        return [Pattern(regex, mask) for regex in regexes]
+    return [
+        Pattern(regex, mask, refined=line_filter.refined.get(regex, b""), signs=line_filter.signs.get(regex, ()))
+        for regex in regexes
+    ]
 
 
 def bounded_key(parts: Sequence[str]) -> str:

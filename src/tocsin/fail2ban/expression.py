@@ -14,8 +14,8 @@ from __future__ import annotations
 import ast
 import math
 import operator
+from _blake2 import blake2b  # what hashlib hands out; hashlib itself loads OpenSSL
 from collections.abc import Callable
-from hashlib import blake2b
 
 from msgspec import Struct
 

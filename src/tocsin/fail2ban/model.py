@@ -79,7 +79,8 @@ class Jail(Struct, frozen=True):
     """One `[jail]`, merged. `bantime_s` None: for good. `logpath` are paths or globs; `from_tail` those of them that
     are to be read from their end. `port`, `protocol`, `chain` are the conventional variables as the jail has them.
     `skip_if_nologs`, `systemd_if_nologs` (1.1): without a log the jail is left out, or reads the journal. `options` are
-    those that the jail's own section sets, interpolated. `has_action` is false where nothing says `action` at all.
+    those that the jail's own section sets, interpolated; `places` tells where (file, line). `has_action` is false where
+    nothing says `action` at all.
     """
 
     name: str
@@ -107,6 +108,7 @@ class Jail(Struct, frozen=True):
     skip_if_nologs: bool = False
     systemd_if_nologs: bool = True
     options: Mapping[str, str] = {}
+    places: Mapping[str, tuple[str, int]] = {}
     file: str = ""
     line: int = 0
 
@@ -120,13 +122,14 @@ class Loaded(Struct, frozen=True):
     remarks: tuple[Remark, ...] = ()
 
 
-class Failure(Struct, frozen=True):
+class Failure(Struct):
     """What a filter found in a line, its connection's earlier lines merged in.
 
     `key` is what is counted: the filter's own id (`<F-ID>`), else the address. `source_ip` is canonical, None where
-    the line names no address (a host name is never an address). `attempts` is how often it counts. `fields` are what
-    the regex captured, by fail2ban's names without `F-`, in lower case (`user`, `port`, `mlfid`). `matches` are the
-    lines it rests on, oldest first, the line itself last. `users` are all whom its connection named.
+    the line names no address (a host name is never an address). `attempts` is how often it counts; whoever judges it
+    may have it count for more. `fields` are what the regex captured, by fail2ban's names without `F-`, in lower case
+    (`user`, `port`, `mlfid`). `matches` are the lines it rests on, oldest first, the line itself last. `users` are all
+    whom its connection named.
     """
 
     ts: float

@@ -24,9 +24,13 @@ from tocsin.fail2ban.model import Jail, Loaded, Remark
 from tocsin.rules import CompiledRule, Judge, Rule, compile_rule
 from tocsin.rules.language import Origin, Where
 from tocsin.services import COLLECTIONS_MAX, Span, render_services
+from tocsin.sources.journal_match import is_for, parse_match, path_of
 
 IPV6_PREFIX = 64
-JOURNAL = "journal"
+EVERYTHING = (
+    "_TRANSPORT=audit _TRANSPORT=driver _TRANSPORT=journal _TRANSPORT=kernel _TRANSPORT=stdout _TRANSPORT=syslog",
+)
+"""All entries of this machine: systemd.journal-fields(7) names no other transport."""
 
 
 class Jailed(Struct, frozen=True):
@@ -53,9 +57,15 @@ class Jailed(Struct, frozen=True):
 
     @property
     def journal_matches(self) -> tuple[str, ...]:
-        """The matches of all jails that read the journal, each a jail's line, each once."""
+        """The matches of all jails that read the journal, each a jail's line, each once; a jail without any reads it
+        all."""
         jails = [jail for jail in self.jails if not _is_file(jail)]
-        return tuple(dict.fromkeys(match for jail in jails for match in jail.filter.journalmatch))
+        return tuple(dict.fromkeys(match for jail in jails for match in jail.filter.journalmatch or EVERYTHING))
+
+    @property
+    def journal_readers(self) -> dict[str, tuple[str, ...]]:
+        """The matches of each jail that reads the journal, by its name; none: it reads all."""
+        return {jail.name: jail.filter.journalmatch for jail in self.jails if not _is_file(jail)}
 
 
 def rules_of(
@@ -82,12 +92,15 @@ def rules_of(
         except FilterError as error:
             remarks += [Remark("error", problem, jail.name, jail.filter.file) for problem in error.problems]
             continue
+        except _MisreadError as error:
+            remarks.append(Remark("error", str(error), jail.name, *error.place))
+            continue
         except ValueError as error:
             remarks.append(Remark("error", str(error), jail.name, jail.file, jail.line))
             continue
         jails.append(jail)
         rules.append(rule)
-        remarks += said
+        remarks += [*said, *_of_own_log(jail, loaded.settings.get("logtarget", ""))]
     rules, said = _bounded(jails, rules)
     remarks += said
     if sources is not None:
@@ -118,6 +131,7 @@ def _rule_of(
             covers=covers_of(jail, strays),
             judge=_judge_of(jail),
             ban_s_of=_growth(jail),
+            alone=jail.increment.enabled and not jail.increment.overalljails,
             services=services,
             held="" if blocked or not jail.has_action else "no action of this jail blocks anybody",
         ),
@@ -126,6 +140,7 @@ def _rule_of(
             *said,
             *filter_remarks(jail.filter, jail.name),
             *_of_ignoring(jail),
+            *(() if _is_file(jail) else _check_journal(jail)),
         ],
     )
 
@@ -135,8 +150,44 @@ def _no_action(jail: Jail) -> list[Remark]:
     return [Remark("instead", text, jail.name, jail.file, jail.line)]
 
 
+def _of_own_log(jail: Jail, log: str) -> tuple[Remark, ...]:
+    """A jail that looks for those who come back in what fail2ban itself writes."""
+    if not log or log not in jail.logpath:
+        return ()
+    remedy = "set `bantime.increment = true` to ban those who come back for longer"
+    if jail.increment.enabled:
+        remedy = "leave it out: `bantime.increment` bans those who come back for longer already"
+    text = f"nobody writes {log} once fail2ban is switched off, so it finds nothing; {remedy}"
+    return (Remark("warning", text, jail.name, jail.file, jail.line),)
+
+
 def _is_file(jail: Jail) -> bool:
     return jail.filter.logtype == "file"
+
+
+class _MisreadError(ValueError):
+    """What is wrong with an option, and at which file and line."""
+
+    def __init__(self, text: str, place: tuple[str, int]) -> None:
+        super().__init__(text)
+        self.place = place
+
+
+def _check_journal(jail: Jail) -> tuple[Remark, ...]:
+    """What there is to remark of a jail that reads the journal. ValueError where a match of it is none."""
+    of_filter = (jail.filter.file, 0) if jail.filter.file else (jail.file, jail.line)
+    for match in jail.filter.journalmatch:
+        try:
+            parse_match(match)
+        except ValueError as error:
+            place = jail.places.get("journalmatch", of_filter)
+            raise _MisreadError(f"`journalmatch`: {error}", place) from error
+    text = ""
+    if not jail.filter.journalmatch:
+        text = "without a `journalmatch` it reads the whole journal, every line of every service; write one"
+    elif "[" in jail.backend:
+        text = "Tocsin reads the machine's own journal; what stands in the brackets of `backend` is not heeded"
+    return (Remark("instead", text, jail.name, jail.file, jail.line),) if text else ()
 
 
 def _encoding(jail: Jail) -> str:
@@ -164,8 +215,15 @@ def _plain_rule(jail: Jail, name: str) -> Rule:
 
 def covers_of(jail: Jail, strays: Container[str] = ()) -> Callable[[str], bool]:
     """Whether a source is one of the jail's logs, or one of those that are everybody's."""
-    patterns = jail.logpath if _is_file(jail) else (JOURNAL,)
-    return lambda source: source in strays or any(source == pattern or fnmatch(source, pattern) for pattern in patterns)
+    if not _is_file(jail):
+        return lambda source: source in strays or is_for(source, jail.name)
+    patterns = jail.logpath
+
+    def covers(source: str) -> bool:
+        path = path_of(source)
+        return path in strays or any(path == pattern or fnmatch(path, pattern) for pattern in patterns)
+
+    return covers
 
 
 def _services_of(jail: Jail, blocked: Enforcement | None) -> tuple[str, tuple[Remark, ...]]:

@@ -95,6 +95,23 @@ def bans_by_rule(path: Path, now_ts: float) -> Iterator[tuple[str, str, float | 
         return  # `load` has read the same file and told of it
 
 
+def imported_bans(path: Path) -> Iterator[tuple[str, str, int, float]]:
+    """Rows (rule, target, number of bans, last end) of what was taken over from elsewhere and has not come back since,
+    the latest first; none where the file cannot be read.
+    """
+    if not path.exists():
+        return
+    try:
+        with closing(_connect(path)) as connection:
+            rows = connection.execute(
+                "SELECT rule, subject, times, ifnull(end_ts, 9e999) FROM ban WHERE origin = 'import' AND times > 0"
+                " ORDER BY ban.end_ts DESC"
+            )
+            yield from rows
+    except sqlite3.Error:
+        return  # as above
+
+
 def _read(connection: sqlite3.Connection, loaded: Loaded, now_ts: float) -> None:
     migrate(connection, now_ts)
     row = connection.execute("SELECT engine, checkpoints, lines_total FROM state").fetchone()

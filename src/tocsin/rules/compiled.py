@@ -60,8 +60,11 @@ class LineFilter(Protocol):
     """Finds failures in raw lines. It may remember earlier lines.
 
     `loud_patterns`: regexes, one of which occurs in each line that `take_block` must be told of; None: every line must.
+    `refined`: of one of them what must occur in the line besides, for `re` (b"": nothing is known). `signs`: simpler
+    regexes each of which occurs in the same lines, the most telling one first.
     `simple_patterns`: the same for where `re` scans in place of an automaton. While it is `watching`, it looks for more
-    in a block by itself, so it is to be given each one. `take_block` answers with (start of a line, its failures).
+    in a block by itself, so it is to be given each one, or of it all lines that hold one of the `quiet` patterns too or
+    of the simple ones. `take_block` answers with (start of a line, its failures).
     `set_aside` are its regexes that are not used any more, because lines cost them too much time.
     """
 
@@ -70,9 +73,16 @@ class LineFilter(Protocol):
     @property
     def simple_patterns(self) -> tuple[bytes, ...] | None: ...
     @property
+    def refined(self) -> Mapping[bytes, bytes]: ...
+    @property
+    def signs(self) -> Mapping[bytes, tuple[bytes, ...]]: ...
+    @property
+    def quiet(self) -> frozenset[bytes]: ...
+    @property
     def watching(self) -> bool: ...
     @property
     def set_aside(self) -> tuple[str, ...]: ...
+    def prepare(self) -> None: ...
     def take(self, line: str, now_ts: float) -> Sequence[Failure]: ...
     def take_block(
         self, data: bytes, starts: Sequence[int], now_ts: float
@@ -93,7 +103,8 @@ class CompiledRule(Struct, frozen=True):
     for a rule that asks for it; None: nobody claims to be one.
     Of a rule with a `filter` besides: `covers(source)`, the logs that it is for; `judge`, which of its failures count
     (None: all); `ban_s_of(earlier, seed)`, how long who was banned so often before is banned, in place of the policy's
-    way; `services`, what its bans close (as in `Decision.services`); `held`, why they are not put into the kernel.
+    way; `alone`, whether only its own bans count for that; `services`, what its bans close (as in `Decision.services`);
+    `held`, why they are not put into the kernel.
     """
 
     rule: Rule
@@ -109,6 +120,7 @@ class CompiledRule(Struct, frozen=True):
     covers: Callable[[str], bool] = lambda _source: True
     judge: Judge | None = None
     ban_s_of: Callable[[int, str], float | None] | None = None
+    alone: bool = False
     services: str = ""
     held: str = ""
     crawlers: CrawlerJudge | None = None

@@ -11,19 +11,19 @@ import os
 import re
 import select
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
 from tocsin.model import Batch
+from tocsin.sources.journal_match import SOURCE, Sorter
 from tocsin.sources.lines import MAX_LINE_BYTES, Lines
 from tocsin.sources.notice import Notice, NoticeKind
 
 if TYPE_CHECKING:
     import subprocess
 
-SOURCE = "journal"
 JOURNAL_DIRECTORIES = (Path("/run/log/journal"), Path("/var/log/journal"))
 BACKOFF_FIRST_S = 1.0
 BACKOFF_MOST_S = 60.0
@@ -43,6 +43,9 @@ _SEQUENCE = re.compile(rb"(?:\A|;)i=([0-9a-f]{1,15})(?:;|\Z)")
 class Journal:
     """The entries of the journal that meet some matches, each as a Batch of one JSON line, source "journal".
 
+    `readers` are those who have matches of their own; an entry that meets these is told so by its source,
+    "journal:NAME,NAME" (see `journal_match.is_for`).
+
     Nothing is started before the first `fileno` or `read`. `available` says whether there is a journalctl and a
     journal, `why_not` in a sentence what is missing. `cursor` is that of the last entry handed out: given back to a new
     Journal, it loses and repeats nothing; without one, what is logged from now on is read. `Batch.offset` is the
@@ -54,6 +57,7 @@ class Journal:
         matches: Sequence[str],
         cursor: str | None = None,
         *,
+        readers: Mapping[str, Sequence[str]] = {},
         program: Path | None = None,
         directories: Sequence[Path] = JOURNAL_DIRECTORIES,
         clock: Callable[[], float] = time.time,
@@ -66,6 +70,7 @@ class Journal:
             if not _MATCH.fullmatch(match):
                 raise ValueError(f"{match!r} is no match of the journal; expected FIELD=VALUE")
         self._matches = tuple(matches)
+        self._sorter = Sorter(readers)
         self._program = program or _find_program()
         self._clock = clock
         self._since_ts: float | None = None
@@ -255,7 +260,8 @@ class Journal:
                 if found is not None:
                     self.cursor = found[1].decode("utf-8", "replace")
                 sequence = _SEQUENCE.search(found[1]) if found is not None else None
-                entries.append(Batch(SOURCE, line + b"\n", int(sequence[1], 16) if sequence else 0, 0, now))
+                source = self._sorter.source_of(line)
+                entries.append(Batch(source, line + b"\n", int(sequence[1], 16) if sequence else 0, 0, now))
         if entries:
             self._gave_any = True
         if self._lines.cut_lines:

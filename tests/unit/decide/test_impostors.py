@@ -186,9 +186,9 @@ STEPS = st.lists(
 )
 
 
-def run(crawlers: Crawlers, steps: list[tuple[object, ...]]) -> list[object]:
+def run(crawlers: Crawlers, steps: list[tuple[object, ...]], first_number: int = 0) -> list[object]:
     said: list[object] = []
-    for number, (kind, first, second, third) in enumerate(steps):
+    for number, (kind, first, second, third) in enumerate(steps, first_number):
         if kind == "line":
             line = request(str(first), str(second), TS + float(str(third)))
             said.append((crawlers.verdict(line), crawlers.proof(line)))
@@ -205,7 +205,7 @@ def test_a_restart_changes_no_verdict(steps: list[tuple[object, ...]], cut: int)
     whole, first, second = Crawlers(dns=True), Crawlers(dns=True), Crawlers(dns=True)
     said = run(first, steps[:cut])
     second.load(first.dump())
-    assert said + run(second, steps[cut:]) == run(whole, steps)
+    assert said + run(second, steps[cut:], cut) == run(whole, steps)
     assert set(second.take_questions()) >= set(second._waiting)
 
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable, Iterator, Sequence
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tocsin.detect import scan
 from tocsin.detect.scan import Pattern, Scanner, need_patterns
 from tocsin.formats import by_name
 from tocsin.rules import compile_rule, load_shipped
@@ -34,7 +36,8 @@ def expected(chosen: list[Pattern], data: list[bytes], always: int) -> list[tupl
     for line in data:
         mask = always
         for pattern in chosen:
-            if re.search(pattern.regex, line, re.IGNORECASE if pattern.ignore_case else 0):
+            refined = re.search(pattern.refined, line)
+            if refined and re.search(pattern.regex, line, re.IGNORECASE if pattern.ignore_case else 0):
                 mask |= pattern.mask
         if mask:
             found.append((start, mask))
@@ -52,6 +55,53 @@ def test_the_lines_that_hold_a_pattern_are_found(
     assert Scanner(chosen, always, fallback=fallback).scan(block) == expected(chosen, data, always)
 
 
+staged = st.lists(
+    st.sampled_from(
+        [
+            Pattern(rb"a[^\n]*b[^\n]*1", 1, signs=(rb"1", rb"b", rb"a")),
+            Pattern(rb"a[^\n]*b[^\n]*1", 16, signs=(rb"a",)),
+            Pattern(rb"A\.[^\n]*\{", 2, signs=(rb"A\.",)),
+            Pattern(rb"(?:ab|ba)[^\n]*\(", 2, refined=rb"\((?!a)", signs=(rb"(?:ab|ba)", rb"\(")),
+            Pattern(rb"/B", 4, signs=(rb"B",)),
+            Pattern(rb"b", 8),
+        ]
+    ),
+    max_size=6,
+)
+
+
+@LAW
+@given(staged, st.lists(lines, max_size=4), st.sampled_from([1, 8, scan.LEARN_BYTES]))
+def test_signs_are_invisible(chosen: list[Pattern], blocks: list[list[bytes]], learn_bytes: int) -> None:
+    """Whichever sign a pattern is looked for by, rare or in every line, in the first block or in a later one."""
+    scanner = Scanner(chosen)
+    usual, scan.LEARN_BYTES = scan.LEARN_BYTES, learn_bytes
+    try:
+        for data in blocks:
+            found = scanner.scan(b"".join(line + b"\n" for line in data))
+            assert found == expected(chosen, data, 0)
+    finally:
+        scan.LEARN_BYTES = usual
+
+
+def test_patterns_too_large_are_for_every_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    usual = scan._hyperscan_ends
+
+    def ends(regexes: Sequence[tuple[bytes, bool]]) -> Callable[[bytes], Iterator[tuple[int, int]]]:
+        if (b"large", False) in regexes:
+            raise scan.TooLargeError("it is")
+        return usual(regexes)
+
+    monkeypatch.setattr(scan, "_hyperscan_ends", ends)
+    scanner = Scanner([Pattern(rb"x", 1)], spare=[Pattern(rb"large", 2), Pattern(rb"y", 4)])
+    assert scanner.scan(b"xy\n\n") == [(0, 7), (3, 6)]
+    assert scanner.always == 6
+    with pytest.raises(scan.TooLargeError):
+        Scanner([Pattern(rb"large", 1)]).prepare()
+    others = Scanner([Pattern(rb"x", 1)]).with_others({b"large"}, 8)
+    assert others.scan(b"x\n\n") == [(0, 9), (2, 8)]
+
+
 def test_a_pattern_never_spans_two_lines() -> None:
     for fallback in (False, True):
         scanner = Scanner([Pattern(rb"ab", 1), Pattern(rb"a[^\n]*b", 2)], fallback=fallback)
@@ -66,7 +116,6 @@ def test_a_scanner_of_nothing_finds_nothing_or_everything() -> None:
 
 def test_a_pattern_of_several_rules_is_searched_once() -> None:
     scanner = Scanner([Pattern(rb"x", 1), Pattern(rb"x", 2), Pattern(rb"x", 4, ignore_case=True)])
-    assert len(scanner.masks) == 2
     assert scanner.scan(b"x\nX\n") == [(0, 7), (2, 4)]
 
 

@@ -53,12 +53,16 @@ def test_the_installed_version(tmp_path: Path) -> None:
         assert database.version == 4
         found = known(database)
         assert found == {
-            "192.0.2.1": Known("192.0.2.1", "sshd", ago(60), ago(60) + 1200, 2, True, ("sshd",)),
-            "192.0.2.2": Known("192.0.2.2", "sshd", ago(HOUR), ago(HOUR) + 600, 7, False, ()),
-            "192.0.2.3": Known("192.0.2.3", "web", ago(HOUR), None, 1, True, ("web",)),
-            "192.0.2.4": Known("192.0.2.4", "web", ago(100), ago(100) + 86400.5, 5, True, ("sshd", "web")),
-            "198.51.100.0/24": Known("198.51.100.0/24", "web", ago(10), ago(10) + 600, 1, True, ("web",)),
-            "2001:db8::7": Known("2001:db8::7", "sshd", ago(10), ago(10) + 600, 1, True, ("sshd",)),
+            "192.0.2.1": Known("192.0.2.1", "sshd", ago(60), ago(60) + 1200, 2, True, ("sshd",), (("sshd", 2),)),
+            "192.0.2.2": Known("192.0.2.2", "sshd", ago(HOUR), ago(HOUR) + 600, 7, False, (), (("sshd", 7),)),
+            "192.0.2.3": Known("192.0.2.3", "web", ago(HOUR), None, 1, True, ("web",), (("web", 1),)),
+            "192.0.2.4": Known(
+                "192.0.2.4", "web", ago(100), ago(100) + 86400.5, 5, True, ("sshd", "web"), (("sshd", 1), ("web", 4))
+            ),
+            "198.51.100.0/24": Known(
+                "198.51.100.0/24", "web", ago(10), ago(10) + 600, 1, True, ("web",), (("web", 1),)
+            ),
+            "2001:db8::7": Known("2001:db8::7", "sshd", ago(10), ago(10) + 600, 1, True, ("sshd",), (("sshd", 1),)),
         }
         assert left_out(database) == {"jail web bans what is no address": (2, ["bob", "beef.cafe"])}
 
@@ -68,7 +72,7 @@ def test_jails_that_do_not_run_ban_nobody(tmp_path: Path) -> None:
     with Database(written_by_fail2ban(tmp_path / "db.sqlite3", rows, ended=["old"])) as database:
         found = known(database)
         assert found["192.0.2.1"].in_force
-        assert found["192.0.2.2"] == Known("192.0.2.2", "old", ago(60), NOW, 3, False, ())
+        assert found["192.0.2.2"] == Known("192.0.2.2", "old", ago(60), NOW, 3, False, (), (("old", 3),))
         said = "jail old is not running in fail2ban: what it banned is not in force"
         assert left_out(database) == {said: (1, ["192.0.2.2"])}
 
@@ -99,9 +103,11 @@ def test_older_versions_do_not_tell_how_long(tmp_path: Path, version: int) -> No
     with Database(path, bantimes_s={"sshd": 3600.0, "web": None}) as database:
         assert database.version == version
         found = known(database)
-    assert found["192.0.2.1"] == Known("192.0.2.1", "sshd", ago(1000), ago(1000) + 3600, 3, True, ("sshd",))
+    assert found["192.0.2.1"] == Known(
+        "192.0.2.1", "sshd", ago(1000), ago(1000) + 3600, 3, True, ("sshd",), (("sshd", 3),)
+    )
     assert found["192.0.2.2"].end_ts is None
-    assert found["192.0.2.3"] == Known("192.0.2.3", "api", ago(500), ago(500) + 600, 1, True, ("api",))
+    assert found["192.0.2.3"] == Known("192.0.2.3", "api", ago(500), ago(500) + 600, 1, True, ("api",), (("api", 1),))
     assert not found["192.0.2.4"].in_force
 
 
@@ -112,7 +118,9 @@ def test_what_fail2ban_has_brought_up_to_date_is_read_alike(tmp_path: Path) -> N
     with Database(path, bantimes_s={"sshd": 3600.0}) as database:
         assert database.version == 4
         found = known(database)
-    assert found["192.0.2.1"] == Known("192.0.2.1", "sshd", ago(1000), ago(1000) + 3600, 1, True, ("sshd",))
+    assert found["192.0.2.1"] == Known(
+        "192.0.2.1", "sshd", ago(1000), ago(1000) + 3600, 1, True, ("sshd",), (("sshd", 1),)
+    )
     assert not found["192.0.2.2"].in_force
 
 

@@ -13,8 +13,9 @@ from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
 from tocsin.fail2ban.dates.dates import REACH_CHARS, DateFinder, Found
+from tocsin.fail2ban.dates.directives import rendered
 from tocsin.fail2ban.dates.fields import instant
-from tocsin.fail2ban.dates.templates import COMMON, Template, rendered, templates_of
+from tocsin.fail2ban.dates.templates import COMMON, Template, templates_of
 from tocsin.fail2ban.dates.zones import ABBREVIATIONS, offset_minutes, zone_of
 
 LAW = settings(derandomize=True, deadline=None, max_examples=150)
@@ -347,6 +348,37 @@ def test_what_is_kept_of_a_date_without_a_year_holds_for_its_now_alone(shifts: l
     for shift in shifts:
         now_ts = NOW_TS + shift
         assert finder.find(line, now_ts) == DateFinder(None, BERLIN).find(line, now_ts)
+
+
+STAMPS = (
+    "%Y-%m-%d %H:%M:%S",
+    "%b %d %H:%M:%S",
+    "%d/%b/%Y:%H:%M:%S +0100",
+    "%H:%M:%S",
+    "%Y%m%dT%H%M%S",
+    "%m/%d/%Y:%H:%M:%S",
+)
+
+
+@settings(max_examples=300, deadline=None, derandomize=True)
+@given(
+    st.sampled_from(["Europe/Paris", "America/St_Johns", "Africa/Monrovia", "UTC"]),
+    st.sampled_from(STAMPS),
+    # summer begins and ends, a leap day, the one change of a zone since 1970 that is not at a full minute
+    st.sampled_from([1_459_040_400, 1_477_789_200, 1_456_704_000, 63_593_070]),
+    st.lists(st.tuples(st.integers(-200, 200), st.integers(-100_000, 100_000)), min_size=2, max_size=12),
+)
+@example("Africa/Monrovia", "%b %d %H:%M:%S", 63_593_070, [(5, 1000), (9, 1000), (20, 1000)])
+def test_seconds_of_a_minute_are_told_alike_one_by_one(
+    zone: str, stamp: str, around_ts: int, lines: list[tuple[int, int]]
+) -> None:
+    """Also where a minute does not have sixty of them, or now is so that not all are in the same year or day."""
+    warm = DateFinder(None, ZoneInfo(zone))
+    for after_s, now_s in lines:
+        when = datetime.fromtimestamp(around_ts, ZoneInfo(zone)).replace(tzinfo=None) + timedelta(seconds=after_s)
+        line = when.strftime(stamp) + " x"
+        now_ts = around_ts + float(now_s)
+        assert warm.find(line, now_ts) == DateFinder(None, ZoneInfo(zone)).find(line, now_ts)
 
 
 def test_summer_and_winter() -> None:

@@ -12,8 +12,8 @@ import pytest
 from tocsin.fail2ban.dates.dates import DateFinder
 from tocsin.fail2ban.filters import shapes
 from tocsin.fail2ban.filters.filter import LineFilter
+from tocsin.fail2ban.filters.parsing import parse
 from tocsin.fail2ban.filters.regexes import Budget, Regex, SetAside
-from tocsin.fail2ban.filters.syntax import parse
 from tocsin.fail2ban.model import FilterSpec
 
 GENEROUS_S = 2.0  # for a machine that does other things too; a regex that is not cut off takes minutes

@@ -12,9 +12,9 @@ from tocsin.fail2ban.dates.zones import zone_of
 from tocsin.fail2ban.filters import tags
 from tocsin.fail2ban.filters.cuts import UNCUT, Cuts, cuts_of
 from tocsin.fail2ban.filters.filter import LineFilter
+from tocsin.fail2ban.filters.parsing import parse
 from tocsin.fail2ban.filters.prefilter import line_parts, patterns_of
 from tocsin.fail2ban.filters.regexes import Budget
-from tocsin.fail2ban.filters.syntax import parse
 from tocsin.fail2ban.model import FilterSpec
 
 ANYWHERE = Cuts(within=((parse(r"[\s\S]").begin, parse(r"[\s\S]").begin),))
@@ -153,6 +153,40 @@ def test_a_line_whose_date_parts_a_literal_is_let_through(datepattern: str | Non
     else:
         # the date was not cut there after all: the case would prove nothing
         assert "fa 2024" in line or "<2024" in line
+
+
+# -- what must not follow --------------------------------------------------------------------------------------------
+
+REFUSING = [
+    ("^{DATE}", "^ NOTICE\\s+\\[(?!own\\]).*\\] Ban <HOST>$", b"NOTICE", b"(?!own\\])"),
+    ("{^LN-BEG}", "^ user (?!`)\\S+ from <HOST>$", b"user", b"(?!`)"),
+    ("^{DATE}", "^ x[(?!own)] Ban <HOST>$", None, b""),  # a class
+    ("^{DATE}", "^ a\\S+(?!own) Ban <HOST>$", None, b""),  # the run could be shorter
+    ("^{DATE}", "^ Ban <HOST>(?:(?!own)x)*$", None, b""),  # somewhere within
+    ("%Y-%m-%d**", "^ NOTICE\\s+\\[(?!own\\]).*\\] Ban <HOST>$", None, b""),  # a date may stand in between
+]
+
+
+@pytest.mark.parametrize(("datepattern", "regex", "begin", "end"), REFUSING)
+def test_what_must_not_follow_is_known_where_it_is_certain(
+    datepattern: str, regex: str, begin: bytes | None, end: bytes
+) -> None:
+    spec = FilterSpec("test", (regex,), datepattern=datepattern)
+    line_filter = LineFilter(spec, DateFinder(datepattern, zone_of("UTC")), Budget())
+    (refined,) = line_filter.refined.values()
+    assert refined.startswith(begin or b"")
+    assert refined.endswith(end)
+    assert bool(refined) == bool(end)
+
+
+@pytest.mark.parametrize("inside", ["own]", "owner]", "own", "ow", "]", "o own]", "own] [other]", "\u212awn]", ""])
+def test_only_what_must_not_follow_is_refused(inside: str) -> None:
+    spec = FilterSpec("test", ("^ NOTICE\\s+\\[(?!own\\]).*\\] Ban <HOST>$",), datepattern="^{DATE}")
+    line_filter = LineFilter(spec, DateFinder(spec.datepattern, zone_of("UTC")), Budget())
+    ((pattern, refined),) = line_filter.refined.items()
+    line = f"2024-05-06 11:22:33 NOTICE  [{inside}] Ban 192.0.2.7"
+    hit = Scanner([Pattern(pattern, 1, refined=refined)]).scan(line.encode() + b"\n")
+    assert bool(hit) == bool(line_filter.take(line, 1_715_000_000.0))
 
 
 # -- how selective ---------------------------------------------------------------------------------------------------

@@ -74,6 +74,10 @@ class DateFinder:
 
     # Regexes are compiled with the first line: of many jails few have any.
 
+    def prepare(self) -> None:
+        """Compile what the first line would wait for."""
+        _ = self._bound, self._others
+
     @cached_property
     def _bound(self) -> tuple[Scout, ...]:
         bound = [numbered for numbered in self._templates if _is_bound(numbered[1])]

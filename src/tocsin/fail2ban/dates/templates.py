@@ -1,8 +1,8 @@
 r"""Date templates: what a `datepattern` says, made into regexes.
 
-A template is a regex in which `%` letters stand for the parts of a date (DIRECTIVES) and a few words for more: `{DATE}`
-for any of the seventeen common dates, `{DEFAULT}` for the list that is used where nothing is configured, `{^LN-BEG}`
-before a template for the start of the line or at most two characters that belong to no word, `{^LN-BEG}` alone for
+A template is a regex in which `%` letters stand for the parts of a date (`directives`) and a few words for more:
+`{DATE}` for any of the seventeen common dates, `{DEFAULT}` for the list that is used where nothing is configured,
+`{^LN-BEG}` before a template for the start of the line or at most two characters that belong to no word, alone for
 those of the list that stand there, `{UNB}` or `**` for no boundaries, `{NONE}` for lines without dates, `EPOCH`,
 `LEPOCH` (also milli- and microseconds; both also in braces within a regex) and `TAI64N`.
 
@@ -24,61 +24,11 @@ from typing import Literal
 
 from msgspec import Struct
 
+from tocsin.fail2ban.dates.directives import is_named, rendered
 from tocsin.fail2ban.dates.fields import KNOWN
 
 Reads = Literal["fields", "epoch", "long_epoch", "tai64n", "nothing"]
 
-_DAY = "[12][0-9]|[ 0]?[1-9]|3[01]"
-_HOUR = "[01]?[0-9]|2[0-3]"
-_SECOND = "[0-5]?[0-9]|6[01]"
-_OFFSET = "[+-][01][0-9](?::?[0-9]{2})?"
-_ABBREVIATION = "[A-Z](?:[A-Z]{2,4})?"
-_WEEK = "5[0-3]|[0-4]?[0-9]"
-_TWO = "[0-9]{2}"
-
-# directive -> (blank that may precede, name of the group, its regex)
-DIRECTIVES: dict[str, tuple[str, str, str]] = {
-    "Y": ("", "Y", "[0-9]{4}"),
-    "ExY": ("", "Y", "20[0-9]{2}"),
-    "y": ("", "y", _TWO),
-    "Exy": ("", "y", _TWO),
-    "m": ("", "m", "0?[1-9]|1[0-2]"),
-    "Exm": ("", "m", "0[1-9]|1[0-2]"),
-    "b": ("", "b", "jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec"),
-    "B": (
-        "",
-        "B",
-        "january|february|march|april|may|june|july|august|september|october|november|december",
-    ),
-    "d": ("", "d", _DAY),
-    "Exd": ("", "d", "[12][0-9]|0[1-9]|3[01]"),
-    "j": ("", "j", "[0-2]?[0-9]?[0-9]|3[0-5][0-9]|36[0-6]"),
-    "U": ("", "U", _WEEK),
-    "W": ("", "W", _WEEK),
-    "w": ("", "w", "[0-6]"),
-    "a": ("", "a", "mon|tue|wed|thu|fri|sat|sun"),
-    "A": ("", "A", "monday|tuesday|wednesday|thursday|friday|saturday|sunday"),
-    "H": ("", "H", _HOUR),
-    "ExH": ("", "H", "[01][0-9]|2[0-3]"),
-    "k": (" ?", "H", _HOUR),
-    "Exk": (" ?", "H", _HOUR),
-    "I": ("", "I", "1[0-2]|0?[1-9]"),
-    "l": (" ?", "I", "1[0-2]|0?[0-9]"),
-    "Exl": (" ?", "I", "1[0-2]|[0-9]"),
-    "p": ("", "p", "am|pm"),
-    "M": ("", "M", "[0-5]?[0-9]"),
-    "ExM": ("", "M", "[0-5][0-9]"),
-    "S": ("", "S", _SECOND),
-    "ExS": ("", "S", "[0-5][0-9]|6[01]"),
-    "f": ("", "f", "[0-9]{1,6}"),
-    "z": ("", "z", f"Z|UTC|GMT|{_OFFSET}"),
-    "Z": ("", "Z", "Z|[A-Z]{3,5}"),
-    "ExZ": ("", "Z", _ABBREVIATION),
-    "Exz": ("", "z", f"(?:{_ABBREVIATION})?{_OFFSET}|{_ABBREVIATION}"),
-}
-_SHORTHAND = {"c": "%a %b %d %H:%M:%S %Y", "x": "%m/%d/%y", "X": "%H:%M:%S"}
-_NAMES = frozenset("aAbBpc")  # directives that are read in either letter case, and all of the template with them
-_DIRECTIVE = re.compile(r"%(Ex[A-Za-z]|.|$)", re.DOTALL)
 _WORD = re.compile(r"(?<!\\)\{\^?[A-Z][A-Z0-9^-]*\}", re.IGNORECASE)
 _WORDS = ("{DATE}", "{DEFAULT}", "{^LN-BEG}", "{UNB}", "{NONE}", "{EPOCH}", "{LEPOCH}")
 
@@ -117,7 +67,7 @@ COMMON: tuple[str, ...] = (
 _EPOCH = r"[0-9]{10,11}\b(?:\.[0-9]{3,6})?"
 _LONG_EPOCH = r"[0-9]{10,11}(?:[0-9]{3}(?:\.[0-9]{1,6}|[0-9]{3})?)?"
 _TAI64N = "@[0-9a-f]{24}"
-_LINE_BEGIN = r"^(?:\W{0,2})"
+LINE_BEGIN = r"^(?:\W{0,2})"
 
 
 class Branch(Struct, frozen=True):
@@ -214,7 +164,7 @@ def _single(line: str, *, own: str) -> Template:
     if name in ("EPOCH", "LEPOCH"):
         return _epoch(line, begins=begins, long=name == "LEPOCH")
     if name == "TAI64N":
-        start = _LINE_BEGIN if begins else ""
+        start = LINE_BEGIN if begins else ""
         regex = rf"{start}({_TAI64N}){BOUND}"
         return Template(line, regex, "tai64n", 1, begins, anchored=begins, branch=Branch(regex, 1, 1, 1))
     if {"{EPOCH}", "{LEPOCH}"} & set(_words(line)):
@@ -223,7 +173,7 @@ def _single(line: str, *, own: str) -> Template:
 
 
 def _epoch(line: str, *, begins: bool, long: bool) -> Template:
-    start = _LINE_BEGIN if begins else r"(?:^|(?<=^\[)|(?<=\baudit\())"
+    start = LINE_BEGIN if begins else r"(?:^|(?<=^\[)|(?<=\baudit\())"
     regex = rf"{start}({_LONG_EPOCH if long else _EPOCH}){BOUND}"
     reads: Reads = "long_epoch" if long else "epoch"
     return Template(line, regex, reads, 1, begins, anchored=begins, branch=Branch(regex, 1, 1, 1))
@@ -257,7 +207,7 @@ def _pattern(before: str, date: str, after: str, *, own: str | None = None, chec
     alone = before.upper() in _BEFORE_ALONE and not after
     text = own if own is not None else "" if alone else f"{before}{{DATE}}{after}"
     shape = _shape(_joined(before, date, after, named=True, around=around))
-    ignore_case = _is_named(line)
+    ignore_case = is_named(line)
     flags = shape.flags or "(?)"
     flags = flags.replace("(?", "(?i", 1) if ignore_case and "i" not in flags else flags
     regex = ("" if flags == "(?)" else flags) + _without_marks(shape.body)
@@ -303,26 +253,6 @@ def _without_marks(body: str) -> str:
     return body.replace(_OPEN, "").replace(_CLOSE, "")
 
 
-def rendered(text: str, *, named: bool = True) -> str:
-    """The regex of a template's text: directives spelled out, all else as it stands. ValueError: no such directive."""
-
-    def one(found: re.Match[str]) -> str:
-        name = found[1]
-        if name == "%":
-            return "%"
-        if name in _SHORTHAND:
-            return rendered(_SHORTHAND[name], named=named)
-        if name not in DIRECTIVES:
-            known = " ".join(f"%{known}" for known in (*DIRECTIVES, *_SHORTHAND))
-            raise ValueError(
-                f"%{name} in datepattern {text!r} is not known; expected {known}, or %% for a percent sign"
-            )
-        blank, group, regex = DIRECTIVES[name]
-        return f"{blank}(?P<{group}>{regex})" if named else f"{blank}(?:{regex})"
-
-    return _DIRECTIVE.sub(one, text)
-
-
 class _Shape(Struct, frozen=True):
     """A regex with its boundaries: global flags apart, one group at least, and where it stands in the line."""
 
@@ -359,7 +289,7 @@ def _shape(text: str, *, whole: bool = False) -> _Shape:
         dollar = ends and text.endswith("$")
         text = f"{'^' if caret else ''}({text.removesuffix('$') if dollar else text}){'$' if dollar else ''}"
     if bound_before:
-        text = (_LINE_BEGIN if line_begin else BOUND) + text
+        text = (LINE_BEGIN if line_begin else BOUND) + text
     return _Shape(flags, text + (BOUND if bound_after else ""), begins or (bound_before and line_begin), ends)
 
 
@@ -371,10 +301,6 @@ def _stripped(text: str, word: str) -> tuple[bool, str]:
 
 def _is_anchored(shape: _Shape, own: str) -> bool:
     return shape.begins and shape.body.startswith("^") and "|" not in own and "m" not in shape.flags
-
-
-def _is_named(line: str) -> bool:
-    return any(found[1] in _NAMES for found in _DIRECTIVE.finditer(line))
 
 
 def _is_tame(text: str) -> bool:

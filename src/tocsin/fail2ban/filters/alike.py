@@ -8,13 +8,11 @@ see as `re` sees it: a text of the same length, whose matches stand in the same 
 from __future__ import annotations
 
 import re
-from typing import Protocol
-
-import regex as timed  # type: ignore[import-untyped]  # it comes without types
+from functools import cache
+from typing import Any, Protocol
 
 _KINDS = (r"\s", r"\d", r"\w")
 _HERE = [re.compile(kind) for kind in _KINDS]
-_THERE = [timed.compile(kind) for kind in _KINDS]
 _DOUBTFUL = re.compile(r"[^\x00-\x1b\x20-\x7f]")
 _STAND_IN = {
     (True, False, False): "\x85",
@@ -24,13 +22,20 @@ _STAND_IN = {
 }
 
 
+@cache
+def _there() -> list[Any]:
+    import regex  # type: ignore[import-untyped]  # noqa: PLC0415  most logs need none of it, and it takes 7 ms
+
+    return [regex.compile(kind) for kind in _KINDS]
+
+
 class _Table(dict[int, str]):
     """For `str.translate`; filled as characters are met."""
 
     def __missing__(self, code: int) -> str:
         sign = chr(code)
         blank, digit, word = (kind.match(sign) is not None for kind in _HERE)
-        same = [blank, digit, word] == [kind.match(sign) is not None for kind in _THERE]
+        same = [blank, digit, word] == [kind.match(sign) is not None for kind in _there()]
         self[code] = found = sign if same else _STAND_IN[blank, digit, word]
         return found
 

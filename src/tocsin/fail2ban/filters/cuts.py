@@ -7,11 +7,12 @@ a regex can be one at which the raw line has a date.
 
 from __future__ import annotations
 
-from functools import lru_cache
+from functools import cache, lru_cache
 
 from msgspec import Struct
 
-from tocsin.fail2ban.dates.templates import BOUND, Template, templates_of
+from tocsin.fail2ban.dates.templates import BOUND, LINE_BEGIN, Template, templates_of
+from tocsin.fail2ban.filters.parsing import parse
 from tocsin.fail2ban.filters.syntax import (
     EVERY,
     WORD,
@@ -28,7 +29,6 @@ from tocsin.fail2ban.filters.syntax import (
     flat,
     last,
     nullable,
-    parse,
     widest,
 )
 
@@ -97,6 +97,9 @@ def cuts_of(datepattern: str | None) -> Cuts:
 def _of_template(template: Template, *, without: Mask = 0) -> Cuts:
     """`without`: a date that begins so is seen to elsewhere."""
     anywhere = Cuts(within=((EVERY, EVERY),))
+    begin, _, rest = template.regex.removeprefix("(?i)").partition(LINE_BEGIN)
+    if template.anchored and not (template.own or begin) and rest.startswith("(") and not rest.startswith("(?"):
+        return _at_start()
     try:
         items = parse(template.regex).items
     except (RecursionError, OverflowError):
@@ -111,6 +114,13 @@ def _of_template(template: Template, *, without: Mask = 0) -> Cuts:
     if without:
         group = Group(Seq((Chars(group.begin & ~without), group)), 0, None)
     return Cuts(within=((_before(before, group, EVERY), _after(after, group, EVERY)),))
+
+
+@cache
+def _at_start() -> Cuts:
+    """Of the common dates at the line's start: before them stands the same, and parsing all of them takes 8 ms."""
+    before = parse(LINE_BEGIN)
+    return Cuts(near=widest(before) or 0, near_after=last(before))
 
 
 def _holds_cut(node: Node) -> bool:

@@ -33,6 +33,7 @@ _CONTENT = "content"
 _MOST_STARTS = 512
 _IDENTIFYING = frozenset((*tags.ID_GROUPS, "mlfid"))
 _SKIPPED = "skiplines"
+_FIELD_OF = tags.FIELDS.get
 
 
 class Trace(msgspec.Struct):
@@ -66,8 +67,10 @@ class _State(msgspec.Struct):
 class LineFilter:
     """`patterns`: regexes for raw lines (see prefilter), one of which occurs in every line that `take` could answer to
     or remember; None: every line matters. They are for an automaton; `simple_patterns` serve the same for `re`, and let
-    more through. `quiet`: those of `patterns` whose regexes can only end a connection. `loud_patterns` are the others
-    alone: enough for `take_block`, which finds the lines that end a connection itself.
+    more through. Of a pattern, `refined` is one for `re` that occurs in the same lines in question (b"": there is none)
+    and `signs` are parts that do, the most telling one first. `quiet`: those of `patterns` whose regexes can only end a
+    connection. `loud_patterns` are the others alone: enough for `take_block`, which finds the lines that end a
+    connection itself.
 
     FilterError tells all that is wrong with the filter's regexes.
     """
@@ -96,6 +99,8 @@ class LineFilter:
         self.simple_patterns: tuple[bytes, ...] | None = None
         self._endings: re.Pattern[bytes] | None = None
         self.quiet: frozenset[bytes] = frozenset()
+        self.refined: dict[bytes, bytes] = {}
+        self.signs: dict[bytes, tuple[bytes, ...]] = {}
         if spec.maxlines == 1:
             self._derive_patterns(cuts)
 
@@ -127,6 +132,10 @@ class LineFilter:
             else:
                 loud[patterns.full] = None
             simple[patterns.simple] = None
+            if self.signs.setdefault(patterns.full, patterns.signs) != patterns.signs:
+                self.signs[patterns.full] = ()
+            if self.refined.setdefault(patterns.full, patterns.refined) != patterns.refined:
+                self.refined[patterns.full] = b""
         self.simple_patterns = tuple(simple)
         self.loud_patterns = tuple(loud)
         self.patterns = (*loud, *(pattern for pattern in quiet if pattern not in loud))
@@ -142,6 +151,13 @@ class LineFilter:
             return any(always_sets(tree, name, empty=empty) for tree in trees)
 
         return sets("mlfid", empty=True) and sets("mlfforget") and (sets("nofail") or sets("mlfgained"))
+
+    def prepare(self) -> None:
+        """Compile what the first lines would wait for."""
+        for regex in self.regexes:
+            regex.prepare()
+        if self._dates is not None:
+            self._dates.prepare()
 
     @property
     def regexes(self) -> tuple[Regex, ...]:
@@ -320,7 +336,7 @@ class LineFilter:
         key, source_ip = who
         users = tuple(session.users) if session is not None else ()
         matches = tuple(session.matches) if session is not None else lines
-        told: dict[str, str | None] = {tags.field_of(name): value for name, value in fields.items()}
+        told: dict[str, str | None] = {_FIELD_OF(name, name): value for name, value in fields.items()}
         return (Failure(ts, key, source_ip, 1, told, matches, users),)
 
     def _who(self, fields: dict[str, str]) -> tuple[str, str | None] | None:

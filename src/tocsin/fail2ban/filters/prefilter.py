@@ -40,8 +40,11 @@ from tocsin.fail2ban.filters.syntax import (
 )
 
 MIN_CHARS = 3
+SIGN_CHARS = 5
+MOST_SIGNS = 3
 MAX_BYTES = 12_000
 _MOST_BRANCHES = 400
+_MOST_BEFORE = 16  # so many nodes before what must not follow tell enough
 _FEW = 8  # a bounded repetition of one character keeps its bounds up to this
 _SHORT_BYTES = 64  # what is optional is kept up to this
 
@@ -78,10 +81,15 @@ def line_parts(pref: Node | None, content: str, fail: Node) -> tuple[Node, ...]:
 
 
 class Patterns(Struct, frozen=True):
-    """Regexes that each occur in every line in question: `full` for an automaton, `simple` without a repetition."""
+    """Regexes that each occur in every line in question: `full` for an automaton, `simple` without a repetition,
+    `refined` (where there is one) for `re`, in linear time: it knows what must not follow. `signs`: parts of `full`,
+    the most telling one first.
+    """
 
     full: bytes
     simple: bytes
+    refined: bytes = b""
+    signs: tuple[bytes, ...] = ()
 
 
 def patterns_of(parts: Sequence[Node], cuts: Cuts) -> Patterns | None:
@@ -89,9 +97,65 @@ def patterns_of(parts: Sequence[Node], cuts: Cuts) -> Patterns | None:
     pieces = _line(parts, cuts)
     simple = max((piece for piece in pieces if piece.simple), key=lambda piece: piece.chars, default=_GAP)
     if simple.chars >= MIN_CHARS:
-        return Patterns(_written(pieces) or simple.regex, simple.regex)
+        full = _written(pieces) or simple.regex
+        return Patterns(full, simple.regex, _refined(parts, cuts), _signs(pieces, full))
     half = _half(_line(parts, UNCUT)) if cuts.within or cuts.near >= 0 else None
     return None if half is None else Patterns(_written(pieces) or half, half)
+
+
+def _signs(pieces: list[_Piece], full: bytes) -> tuple[bytes, ...]:
+    """The most telling pieces, of two alike the later: logs begin alike."""
+    telling = [piece for piece in reversed(pieces) if piece.chars >= SIGN_CHARS and len(piece.regex) <= MAX_BYTES]
+    telling.sort(key=lambda piece: -piece.chars)
+    return tuple(piece.regex for piece in telling[:MOST_SIGNS] if piece.regex != full)
+
+
+def _refined(parts: Sequence[Node], cuts: Cuts) -> bytes:
+    """What stands before a look-ahead for a text that must not follow, and it; where no date can have stood in between.
+    A jail that leaves out its own bans (`\\[(?!recidive\\])`) has so many of them that to scan them out pays.
+    """
+    items = [item for part in parts for item in flat(part, is_address)]
+    widths = [narrowest(item) for item in items]
+    for i, item in enumerate(items):
+        if not isinstance(item, Look) or not item.negative or item.behind:
+            continue
+        literal = [single(one.mask) if isinstance(one, Chars) else None for one in flat(item.item)]
+        if None in literal:
+            continue
+        for begin in _runs_before(items, i):
+            ends = [*(last(one) for one in items[begin:i]), characters(item.item)]
+            if not any(cuts.split(end, EVERY, sum(widths[: begin + n + 1])) for n, end in enumerate(ends)):
+                pieces = [piece for one in items[begin:i] for piece in _Writer(UNCUT)._of(one, 0)]
+                return _join(pieces) + b"(?!" + re.escape("".join(filter(None, literal)).encode()) + b")"
+    return b""
+
+
+def _runs_before(items: Sequence[Node], end: int) -> list[int]:
+    """From where on there are only characters and runs of them, the first places first; none where a search for these
+    is not linear, or the newline at a text's end could be one.
+    """
+    before = items[end - 1] if end else None
+    if not isinstance(before, Chars) or before.mask & NEWLINE:
+        return []
+    begins: list[int] = []
+    crossed: Mask = 0
+    for i in range(end - 1, max(end - _MOST_BEFORE, 0) - 1, -1):
+        item = items[i]
+        mask = _mask_of(item)
+        if mask is None or mask & ASCII & ~NEWLINE == ASCII & ~NEWLINE:
+            break
+        crossed |= mask if isinstance(item, Repeat) else 0
+        if isinstance(item, Chars) and single(mask) and end - i >= MIN_CHARS and not crossed & mask:
+            begins.insert(0, i)
+    return begins
+
+
+def _mask_of(item: Node) -> Mask | None:
+    """The characters of one or of a run of one or more."""
+    if isinstance(item, Repeat) and item.low == 1 and item.high is None:
+        inner = flat(item.item)
+        item = inner[0] if len(inner) == 1 else item
+    return item.mask if isinstance(item, Chars) else None
 
 
 def _half(pieces: list[_Piece]) -> bytes | None:

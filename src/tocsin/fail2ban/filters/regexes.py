@@ -9,16 +9,16 @@ from __future__ import annotations
 
 import re
 import warnings
-from collections.abc import Mapping
-from typing import Literal, Protocol, cast
+from collections.abc import Callable
+from typing import Any, Literal, Protocol
 
-import regex as timed  # type: ignore[import-untyped]  # it comes without types
 from msgspec import Struct
 
 from tocsin.fail2ban.filters import tags
 from tocsin.fail2ban.filters.alike import Told, alike
+from tocsin.fail2ban.filters.parsing import compiled, groups_of, parse
 from tocsin.fail2ban.filters.shapes import HOPELESS, Cost, cost_of
-from tocsin.fail2ban.filters.syntax import Seq, longest_literal, parse
+from tocsin.fail2ban.filters.syntax import Seq, is_sure, longest_literal
 
 Kind = Literal["failregex", "ignoreregex", "prefregex"]
 
@@ -96,19 +96,20 @@ class Regex:
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # "possible nested set": fail2ban takes it as it stands
-                pattern = re.compile(self.text, self._flags)
                 self.tree: Seq = parse(self.text, self._flags)
+                groups, self.groups = groups_of(self.text, self._flags)
+                if not is_sure(self.tree):
+                    compiled(self.text, self._flags)
         except (re.error, OverflowError, RecursionError) as error:
             raise ValueError(f"{kind} {source!r} is not a valid regex: {error}{_advice(error)}") from error
-        self.groups: Mapping[str, int] = pattern.groupindex
         self.needle = longest_literal(self.tree)
         names = {number: name for name, number in self.groups.items()}
-        self._names = tuple(names.get(number, "") for number in range(1, pattern.groups + 1))
+        self._names = tuple(names.get(number, "") for number in range(1, groups + 1))
         self._unnamed = "" in self._names
         self._alternates = tags.alternates(self.groups)
         self._parts = tags.parts(self.groups)
-        self._run = pattern.search
-        self._timed: timed.Pattern | None = None
+        self._run: Callable[[str], Found | None] = self._run_first
+        self._timed: Any = None
         self._cost: Cost = cost_of(self.tree, lines=lines)
         self._free = self._cost.free_length
 
@@ -118,6 +119,16 @@ class Regex:
             return self._run(text)
         return None if self.aside else self._search_timed(text)
 
+    def prepare(self) -> None:
+        """Compile the regex, which else waits for a line that could match: most never meet one."""
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            self._run = compiled(self.text, self._flags).search
+
+    def _run_first(self, text: str) -> Found | None:
+        self.prepare()
+        return self._run(text)
+
     def always_timed(self) -> None:
         """Never match without the clock."""
         self._free = -1
@@ -125,14 +136,16 @@ class Regex:
 
     def _search_timed(self, text: str) -> Found | None:
         if self._timed is None:
+            import regex  # type: ignore[import-untyped]  # noqa: PLC0415  most logs need none of it, and it takes 7 ms
+
             try:
-                self._timed = timed.compile(self.text, self._flags)
-            except timed.error:
+                self._timed = regex.compile(self.text, self._flags)
+            except regex.error:
                 self._set_aside()
                 return None
         likeness = alike(text)
         try:
-            match = cast("Found | None", self._timed.search(likeness, timeout=self._budget.limit_s))
+            match: Found | None = self._timed.search(likeness, timeout=self._budget.limit_s)
         except TimeoutError:
             if self._budget.strike(self.source, self.where):
                 self._set_aside()

@@ -12,6 +12,7 @@ import warnings
 from collections.abc import Iterator
 
 from tocsin.fail2ban.filters import tags
+from tocsin.fail2ban.filters.parsing import parse
 from tocsin.fail2ban.filters.syntax import (
     ASCII,
     NEWLINE,
@@ -26,7 +27,6 @@ from tocsin.fail2ban.filters.syntax import (
     anchored,
     flat,
     is_address,
-    parse,
 )
 from tocsin.fail2ban.model import FilterSpec, Remark
 

@@ -9,6 +9,8 @@ clock, all else with one.
 
 from __future__ import annotations
 
+import re
+
 from msgspec import Struct
 
 from tocsin.fail2ban.filters.syntax import (
@@ -37,6 +39,7 @@ FREE_STEPS = 1_000_000
 """How many steps are let go without a clock: 30 ms at the worst, within the budget of a line."""
 
 LONGEST_FREE = 100_000
+_TWO_BLANKS = re.compile(r"\s\s").search
 _ENDLESS = 16  # a repetition that may go on for longer than this is counted as one without end
 _EXPONENTIAL = 99
 _BLANKS: Mask = sum(1 << code for code in range(128) if chr(code).isspace())
@@ -80,9 +83,11 @@ class Cost(Struct, frozen=True):
         if self.degree >= _EXPONENTIAL or length > LONGEST_FREE:
             return False
         steps = self.factor * length**self.degree
+        if steps > FREE_STEPS:
+            return False
         for end in self.ends:
             steps *= text.count(end) + 1
-        if self.blanks and steps <= FREE_STEPS:
+        if self.blanks and steps <= FREE_STEPS and _TWO_BLANKS(text):
             surplus = length - len(" ".join(text.split())) - text[0].isspace() - 1
             steps *= (max(surplus, 0) + 1) ** self.blanks
         return bool(steps <= FREE_STEPS)

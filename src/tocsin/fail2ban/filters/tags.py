@@ -81,9 +81,12 @@ def group_of(tag: str) -> str:
     return GROUPS.get(tag.lower(), tag.lower())
 
 
+FIELDS: Mapping[str, str] = {group: tag for tag, group in GROUPS.items()}
+
+
 def field_of(group: str) -> str:
     """What a group is called among a failure's fields: the tag's name in lower case."""
-    return group[1:] if group in ("fid", "fport") else group
+    return FIELDS.get(group, group)
 
 
 _COMPLEX = re.compile(r"(alt|tuple)_(.+?)(?:_\d+)?", re.DOTALL)

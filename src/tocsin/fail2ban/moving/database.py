@@ -18,6 +18,7 @@ from __future__ import annotations
 import math
 import os
 import sqlite3
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import closing
 from ipaddress import ip_address, ip_network
@@ -58,7 +59,8 @@ class Known(Struct, frozen=True):
     """What fail2ban knows of an address, over all its jails.
 
     `jail` is the one whose ban ends last, `start_ts` and `end_ts` (None: for good) are of that ban, which has ended
-    where `in_force` is false. `jails` are all in which it is banned now; `times` is how often it was banned in all.
+    where `in_force` is false. `jails` are all in which it is banned now; `times` is how often it was banned in all,
+    `by_jail` in each.
     """
 
     address: str
@@ -68,6 +70,7 @@ class Known(Struct, frozen=True):
     times: int
     in_force: bool
     jails: tuple[str, ...]
+    by_jail: tuple[tuple[str, int], ...]
 
 
 class LeftOut:
@@ -307,6 +310,9 @@ def _merged(address: str, bans: list[_Ban]) -> Known:
     """What all jails know of an address."""
     in_force = [ban for ban in bans if ban.in_force]
     last = max(in_force or bans, key=_Ban.order)
+    by_jail: Counter[str] = Counter()
+    for ban in bans:
+        by_jail[ban.jail] += ban.times
     return Known(
         address,
         last.jail,
@@ -315,4 +321,5 @@ def _merged(address: str, bans: list[_Ban]) -> Known:
         sum(ban.times for ban in bans),
         bool(in_force),
         tuple(sorted({ban.jail for ban in in_force})),
+        tuple(sorted(by_jail.items())),
     )

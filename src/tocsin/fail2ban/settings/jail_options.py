@@ -229,6 +229,11 @@ def read_logpath(options: JailOptions) -> tuple[tuple[str, ...], tuple[str, ...]
     paths: list[str] = []
     tails: list[str] = []
     for line in (options.text("logpath") or "").split("\n"):
+        if "\0" in line:
+            options.remark(
+                "logpath", f"the path {line!r} has a NUL in it, which no path can; it is left out. Correct it"
+            )
+            continue
         path, _, word = line.rpartition(" ")
         path = path.rstrip()
         if path and word.lower() in ("head", "tail"):

@@ -6,9 +6,11 @@ leaves the jail out; the others stand. Values are put together as fail2ban 1.0.2
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Literal
+
+from msgspec import structs
 
 from tocsin.config_model import ConfigError, ConfigErrors
 from tocsin.fail2ban.model import ActionSpec, FilterSpec, Jail, Loaded, Remark
@@ -42,16 +44,24 @@ VERSION = "1.0.2"
 MAX_JAILS = 2_000
 
 
-def load(directory: Path, jails: Sequence[str] = (), *, all_jails: bool = False) -> Loaded:
+def load(
+    directory: Path,
+    jails: Sequence[str] = (),
+    *,
+    all_jails: bool = False,
+    stands_in: Callable[[Sequence[str]], bool] = lambda _logpath: False,
+) -> Loaded:
     """The jails that are enabled; with `jails` only those named, with `all_jails` all, be they enabled or not.
 
+    `stands_in`: whether a jail should read the journal in place of its `logpath`, because none of that is there. It is
+    asked for `backend = auto` with a `journalmatch`, unless `systemd_if_nologs` says no (as fail2ban 1.1.1 does it).
     What is wrong with single jails, or looks like a slip, is in `remarks`. ConfigErrors where there is nothing to read.
     """
     reader = _reader(directory)
     merged = reader.read("jail")
     if merged is None:
         raise _no_configuration(directory, "holds neither jail.conf nor jail.local", "name the directory of fail2ban")
-    return _Loader(reader, merged).load(tuple(jails), all_jails=all_jails)
+    return _Loader(reader, merged, stands_in).load(tuple(jails), all_jails=all_jails)
 
 
 def load_filter(
@@ -90,9 +100,10 @@ def load_filter(
 class _Loader:
     """One reading of a directory."""
 
-    def __init__(self, reader: Reader, merged: Merged) -> None:
+    def __init__(self, reader: Reader, merged: Merged, stands_in: Callable[[Sequence[str]], bool]) -> None:
         self._reader = reader
         self._merged = merged
+        self._stands_in = stands_in
         self._remarks = Remarks()
         self._linted: set[str] = set()
 
@@ -171,6 +182,19 @@ class _Loader:
                 self._remarks.add(remark)
             return None
         backend = read_backend(first)
+        jail = self._read_as(name, first, backend, enabled=enabled)
+        if backend == "auto" and jail.systemd_if_nologs and jail.filter.journalmatch and jail.logpath:
+            if not self._stands_in(jail.logpath):
+                return jail
+            other = self._read_as(name, first, "systemd", enabled=enabled)
+            if other.filter.logtype == "journal" and other.filter.journalmatch:
+                text = f"none of its logs is there ({', '.join(jail.logpath)}), so it reads the journal"
+                self._remarks.add(Remark("instead", text, name, *self._said(name, "logpath")))
+                return structs.replace(other, backend="systemd")
+        return jail
+
+    def _read_as(self, name: str, first: JailOptions, backend: str, *, enabled: bool) -> Jail:
+        """The jail as it is with a backend, which tells its filter whether it reads files or the journal."""
         call = first.line("filter")
         filter_name, filter_, combined = "", None, {}
         if call:
@@ -209,10 +233,9 @@ class _Loader:
         everything: dict[str, str],
     ) -> Jail:
         handed = options.handed()
-        combined: dict[str, str] = {}
         if filter_ is not None:
             filter_.read(handed)
-            combined = filter_.combined()
+        combined = filter_.combined() if filter_ is not None else {}
         merged = self._reader.read(f"filter.d/{filter_name}") if filter_name else None
         spec, mistakes = filter_spec(filter_name, merged, combined, handed, everything)
         logpath, from_tail = read_logpath(options)
@@ -243,6 +266,7 @@ class _Loader:
             skip_if_nologs=options.flag("skip_if_nologs", default=False),
             systemd_if_nologs=options.flag("systemd_if_nologs", default=True),
             options={option: self._loose(options, option) for option in self._merged.sections[name]},
+            places={option: (each.file, each.line) for option, each in self._merged.sections[name].items()},
             file=file,
             line=line,
         )
