@@ -8,9 +8,8 @@ from __future__ import annotations
 
 import contextlib
 import os
-import secrets
 import time
-from hashlib import blake2s
+from _blake2 import blake2s  # what hashlib hands out; hashlib and secrets load OpenSSL, 4 MB of it
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
@@ -241,7 +240,7 @@ class ApacheFiles:
 
     def _mint(self) -> None:
         """A cookie for as long as somebody is asked: what it was the last time opens nothing."""
-        token = secrets.token_hex(16)
+        token = os.urandom(16).hex()
         (self._directory / "token" / token).touch(0o644)
         replace(self._directory / "page", question_page(token))
         self._token = token
