@@ -38,6 +38,8 @@ SEEN_A_SECOND = 6.0
 MASK_MAX = 0xFFF
 TICK_S = 5.0
 WINDOW_MAX = 20_000
+RIPENING_MAX = 40_000  # requests that wait to be judged, 200 bytes each
+RIPENED_EARLY = 1000
 RECORDS_MAX = 8192  # requests told apart within a chapter; what comes beyond is one record
 UNITS = (0.25, 20.0)  # what one request is worth at least and at most
 SUFFERING_5XX = 0.2
@@ -129,6 +131,9 @@ class Crowd:
         weight, cost_s = self.mask + 1.0, request.duration_s or 0.0
         units = weight * self._worth(cost_s) if cost_s else weight
         self._ripening.append(Seen(now_ts, subject, record, was_visitor, False, weight, units, cost_s * weight))
+        if len(self._ripening) > RIPENING_MAX:  # a flood: who waits longest is judged as what he is by now
+            self._ripen(-math.inf, RIPENING_MAX - RIPENED_EARLY)
+            self.sieges.expire(-math.inf, WINDOW_MAX)
         if is_visitor:
             return None
         if self.sieges.all or not self._rate_seen & 3:  # a line costs as much as all else here: some do as evidence
@@ -192,9 +197,9 @@ class Crowd:
             self._close_chapter(now_ts)
         self._pace(now_ts)
 
-    def _ripen(self, until_ts: float) -> None:
+    def _ripen(self, until_ts: float, at_most: int = RIPENING_MAX) -> None:
         ripening, of, is_visitor = self._ripening, self.visitors.of, self.visitors.is_visitor
-        while ripening and ripening[0].now_ts <= until_ts:
+        while ripening and (ripening[0].now_ts <= until_ts or len(ripening) > at_most):
             seen = ripening.popleft()
             visits = of(seen.subject)
             request = seen.record.request

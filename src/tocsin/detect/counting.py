@@ -122,6 +122,7 @@ class LineCounter:
             slow += 1
             if i == candidate:
                 lines.know(i, marked)
+                engine.client = key
                 engine.take_line(block, plan, marked, data.find(b"\n", marked), mask | wanted)
                 candidate, (marked, mask) = next(awaited)
             else:

@@ -9,6 +9,7 @@ from random import Random
 import crowding
 from crowding import START_TS, Line, address, crowd, line, log, visit, visitors, xmlrpc
 
+from tocsin.decide.crowd import RIPENING_MAX, WINDOW_MAX
 from tocsin.decide.records import kind_of
 from tocsin.decide.siege import Change, SiegeSettings
 from tocsin.model import Decision, Finding, Signature
@@ -196,6 +197,12 @@ def test_memory_is_bounded_under_ever_new_addresses_and_paths(tmp_path: Path) ->
     assert len(normal.classes) <= 1024
     assert len(normal.samples) <= 4096
     assert len(normal.dump()) < 4 << 20
+
+
+def test_memory_is_bounded_within_a_burst(tmp_path: Path) -> None:
+    played = Played(tmp_path, log(crowd(14, 0, 8, 6000, xmlrpc)))
+    assert len(played.crowd._ripening) <= RIPENING_MAX
+    assert len(played.crowd.sieges.window) <= WINDOW_MAX
 
 
 def test_a_class_is_told_by_its_path_with_what_varies_left_open() -> None:
