@@ -101,7 +101,7 @@ class CompiledRule(Struct, frozen=True):
     `distinct_value(event)`: the value that `distinct` counts, None where the event has none (it does not count then)
     or the rule counts events. `trouble` counts matches that were given up. `crawlers` judges claims to be a crawler
     for a rule that asks for it; None: nobody claims to be one.
-    Of a rule with a `filter` besides: `covers(source)`, the logs that it is for; `judge`, which of its failures count
+    `covers(source)`: the logs that it is for. Of a rule with a `filter` besides: `judge`, which of its failures count
     (None: all); `ban_s_of(earlier, seed)`, how long who was banned so often before is banned, in place of the policy's
     way; `alone`, whether only its own bans count for that; `services`, what its bans close (as in `Decision.services`);
     `held`, why they are not put into the kernel.
