@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import os
 import selectors
 import signal
@@ -54,13 +53,6 @@ def hear_signals(selector: selectors.BaseSelector, handle: Callable[[int], None]
         signal.signal(number, lambda received, _frame: handle(received))
     signal.pthread_sigmask(signal.SIG_SETMASK, [])
     selector.register(_SIGNALS[0], selectors.EVENT_READ, lambda: os.read(_SIGNALS[0], 512))
-
-
-def give_memory_back() -> None:
-    """Return to the kernel what starting needed and running does not: compiling the patterns alone takes 25 MB."""
-    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
-    if trim is not None:  # musl has none, and keeps less
-        trim(0)
 
 
 def notify_systemd(state: str) -> None:

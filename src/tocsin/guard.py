@@ -26,7 +26,7 @@ from msgspec import structs
 from tocsin.announce import Announcer
 from tocsin.config import Config, ConfigErrors
 from tocsin.config import load as load_config
-from tocsin.daemon import give_memory_back, notify_systemd, settle
+from tocsin.daemon import notify_systemd, settle
 from tocsin.decide.breaker import Breaker
 from tocsin.decide.crawlers import Published, shipped
 from tocsin.decide.crowd import Crowd
@@ -42,6 +42,7 @@ from tocsin.learning import learn
 from tocsin.ledger.load import bans_by_rule, load
 from tocsin.ledger.store import Ledger
 from tocsin.loop import Loop
+from tocsin.memory import give_back
 from tocsin.model import Decision, Evidence, Finding, HttpRequest
 from tocsin.pipeline import Pipeline
 from tocsin.reading import Readings
@@ -255,7 +256,7 @@ class Watcher:
     def say_ready(self) -> None:
         """Tell whoever waits for it that the kernel holds what it should."""
         self.watching.prepare(self.pipeline.engine)  # after the restored bans, before we say that we are there
-        give_memory_back()
+        give_back()
         notify_systemd("READY=1")
         active = f"{self.policy.counts()['active']} bans in force"
         how = "observing only" if self.observe or self.enforcing.enforcer is None else active

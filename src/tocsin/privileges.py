@@ -16,6 +16,7 @@ import os
 import pwd
 import resource
 import signal
+from collections.abc import Iterator
 from pathlib import Path
 
 from msgspec import Struct
@@ -137,14 +138,23 @@ def lock_memory() -> Locked:
     PrivilegeError says what to do.
     """
     needs = _unlimit_memlock()
-    onfault = True
-    if _libc.mlockall(_MCL_CURRENT | _MCL_FUTURE | _MCL_ONFAULT) != 0:
-        if ctypes.get_errno() != errno.EINVAL:
-            raise _failed("lock memory", _LOCK_REMEDY)
-        onfault = False  # MCL_ONFAULT came with Linux 4.4
-        if _libc.mlockall(_MCL_CURRENT | _MCL_FUTURE) != 0:
-            raise _failed("lock memory", _LOCK_REMEDY)
-    return Locked(onfault, int(_status("VmLck").split()[0]) * 1024, needs)
+    return Locked(_lock(), _locked_bytes(), needs)
+
+
+@contextlib.contextmanager
+def unlocked() -> Iterator[None]:
+    """Not locked for a moment, where memory is: the kernel takes no locked page back (madvise(2), EINVAL).
+
+    20 ms for 200 MB. PrivilegeError where the kernel does not lock again what was locked.
+    """
+    locked = _locked_bytes() > 0
+    if locked:
+        _libc.munlockall()
+    try:
+        yield
+    finally:
+        if locked:
+            _lock()
 
 
 def set_oom_score_adj(score: int = -900) -> int:
@@ -358,6 +368,19 @@ def _unlimit_memlock() -> frozenset[str]:
             return frozenset({"CAP_IPC_LOCK"})
         raise PrivilegeError(f"cannot lock memory: RLIMIT_MEMLOCK is {limits[0]} bytes; {_LOCK_REMEDY}") from error
     return frozenset()
+
+
+def _lock() -> bool:
+    """Lock all pages; returns whether as they are touched."""
+    if _libc.mlockall(_MCL_CURRENT | _MCL_FUTURE | _MCL_ONFAULT) == 0:
+        return True
+    if ctypes.get_errno() == errno.EINVAL and _libc.mlockall(_MCL_CURRENT | _MCL_FUTURE) == 0:
+        return False  # MCL_ONFAULT came with Linux 4.4
+    raise _failed("lock memory", _LOCK_REMEDY)
+
+
+def _locked_bytes() -> int:
+    return int(_status("VmLck").split()[0]) * 1024
 
 
 def _name(uid: int) -> str:

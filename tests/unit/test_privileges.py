@@ -145,6 +145,22 @@ def test_memory_stays_usable_when_it_is_locked_and_rights_are_gone() -> None:
     assert touched == [64 << 20, 900]
 
 
+def test_memory_that_is_free_between_used_blocks_is_given_back_although_it_is_locked() -> None:
+    before, after, locked_before, locked_after = run(
+        "from tocsin.memory import give_back\n"
+        "def of(name): return int(Path('/proc/self/status').read_text().split(name + ':')[1].split()[0])\n"
+        "try: needs = lock_memory().needs\nexcept PrivilegeError: needs = frozenset()\n"
+        "drop_to(None, needs)\n"
+        "blocks = [bytes(2000) for _ in range(20_000)]\n"
+        "last = bytes(2000); del blocks\n"
+        "before, locked = of('VmRSS'), of('VmLck')\n"
+        "give_back()\n"
+        "print(json.dumps([before, of('VmRSS'), locked > 0, of('VmLck') > 0]))"
+    )
+    assert after < before - 30_000
+    assert locked_after == locked_before
+
+
 def test_being_killed_first_is_always_allowed_and_last_needs_a_right() -> None:
     before, after, problem = run(
         "before = set_oom_score_adj(1000)\n"
