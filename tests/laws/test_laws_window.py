@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -94,3 +97,22 @@ def test_a_restart_between_any_two_events_changes_nothing(order: list[float], li
         fresh.load(*restarted.dump())
         restarted = fresh
         assert straight.add("k", ts) == restarted.add("k", ts)
+
+
+@given(st.lists(st.tuples(st.integers(0, 9), st.integers(0, 9000).map(float)), min_size=1, max_size=60))
+def test_who_is_watched_is_known_by_the_window_and_no_longer(events: list[tuple[int, float]]) -> None:
+    """Of those who are banned, or silent for long, nothing is left: a million of them would take 100 MB."""
+    window = CountWindow(Pool(6), 3, WITHIN_S, LATENESS_S)
+    window.look_out(lambda key: int(key) % 2 == 0)
+    for number, ts in sorted(events, key=lambda event: event[1]):
+        window.rotate(ts)
+        window.add(str(number), ts)
+        assert window.watched == {key for key in {**window.young, **window.old} if int(key) % 2 == 0}
+
+
+@pytest.mark.parametrize("watch", [None, lambda _key: False])
+def test_where_all_are_watched_no_list_of_them_is_kept(watch: Callable[[str], bool] | None) -> None:
+    window = CountWindow(Pool(1000), 3, WITHIN_S, LATENESS_S)
+    window.look_out(watch)
+    window.add("k", 1.0)
+    assert (window.all_watched, window.watched) == (watch is None, set())

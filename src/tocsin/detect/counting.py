@@ -48,7 +48,7 @@ class LineCounter:
         assert isinstance(window, CountWindow)  # noqa: S101  a flood rule counts
         clients, shown, counts = self._clients, self._shown, engine.counts
         muted, loose, pool = engine.muted, window.loose, window.pool
-        young, old, watched = window.young, window.old, window.watched
+        young, old, watched, all_watched = window.young, window.old, window.watched, window.all_watched
         stamps = self._stamps if block.batch.arrival_ts is None else {}
         lines = Lines(data)
         awaited = iter([*zip(looked.numbers, looked.candidates, strict=True), (-1, (0, 0))])
@@ -72,7 +72,7 @@ class LineCounter:
             times: Any = young.get(client)
             if type(times) is list and len(times) < loose and client not in muted:  # at work, far from the limit
                 times.append(ts)
-                if i != candidate and client not in watched:
+                if i != candidate and not all_watched and client not in watched:
                     continue
                 key, wanted = client, 0
             elif times is None and client not in muted and (older := old.pop(client, None)) is not None:
@@ -110,7 +110,7 @@ class LineCounter:
                         times.append(ts)
                         wanted = 0
                     young, old = window.young, window.old
-            if i != candidate and key and key not in watched and client not in shown:
+            if i != candidate and key and not all_watched and key not in watched and client not in shown:
                 if wanted and (level := window.add(key, ts)):
                     start, end = lines.span(i)
                     slot = (flood.id, key)
@@ -128,7 +128,7 @@ class LineCounter:
             else:
                 engine.take_line(block, plan, *lines.span(i), wanted)
             last_stamp, now_ts, floor_ts = None, engine.now_ts, engine.now_ts - engine.limits.lateness_s
-            young, old = window.young, window.old
+            young, old, all_watched = window.young, window.old, window.all_watched
         counts.parsed += looked.lines - slow
 
     def _place(self, block: Block, stamp: str) -> float | None:

@@ -212,7 +212,7 @@ class Engine:
     def _look_out(self) -> None:
         for tracker in self.trackers:
             if self.observer is not None and tracker.rule.skim and tracker.by_host:
-                tracker.window.look_out(self.wants)
+                tracker.window.look_out(self.wants if self._mask else None)
 
     def count(self, rule_id: str, failure: Failure, ts: float, row: Row, on_finding: OnFinding) -> None:
         """Count a failure that its rule's judge had wait, at its own time. Nothing where the rule has gone."""

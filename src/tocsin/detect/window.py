@@ -65,6 +65,7 @@ class Window:
         self.rotated_ts = float("-inf")
         self.watch: Callable[[str], bool] | None = None  # of whose keys somebody wants to see every line
         self.watched: set[str] = set()  # those of them that are young or old
+        self.all_watched = False  # then `watched` stays empty: it would hold 80 bytes for each key of a flood
         pool.windows.append(self)
 
     def rotate(self, now_ts: float) -> float:
@@ -82,11 +83,12 @@ class Window:
         self.old, self.young = self.young, {}
         self.watched.intersection_update(self.old)
 
-    def look_out(self, watch: Callable[[str], bool]) -> None:
-        """Watch these keys from now on."""
-        self.watch = watch
+    def look_out(self, watch: Callable[[str], bool] | None) -> None:
+        """Watch these keys from now on; None: all of them."""
+        self.watch, self.all_watched = watch, watch is None
         self.watched.clear()
-        self.watched.update(filter(watch, self.young), filter(watch, self.old))
+        if watch is not None:
+            self.watched.update(filter(watch, self.young), filter(watch, self.old))
 
     def forget(self, key: str) -> None:
         """Drop what is known of a key, as a crossing does."""
@@ -94,6 +96,7 @@ class Window:
             self.old.pop(key, None)
         else:
             self.pool.young -= 1
+        self.watched.discard(key)
 
     def dump(self) -> tuple[dict[str, Any], dict[str, Any], float]:
         """The state, for `load` after a restart."""
