@@ -6,12 +6,17 @@ turn import what they need when they run. Only `replay`, which scripts call by t
 
 from __future__ import annotations
 
+import errno
+import gc
 import os
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 
 from tocsin.cli import failure, quick
 from tocsin.cli.failure import Failure
+
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -29,6 +34,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return ended.code
     except KeyboardInterrupt:
         return failure.INTERRUPTED
+    except OSError as error:
+        if error.errno not in NO_ROOM:
+            return _internal(error)
+        _say(f"cannot write: {error.strerror}; make room (df -h shows where there is none), then run this again")
+        return failure.UNAVAILABLE
     except Exception as error:  # noqa: BLE001  the last resort: people get a line and what to do, not a traceback
         return _internal(error)
     return 0
@@ -68,5 +78,24 @@ def _say(*lines: str) -> None:
         out.note(line)
 
 
+def program() -> None:
+    """`main` as a process of its own, and its end.
+
+    A replay makes no cycles, and what it has held need not be taken apart, object by object: 25 ms of 440.
+    """
+    if sys.stdout is None:  # closed by who started us
+        sys.stdout = open(os.devnull, "w")  # noqa: PTH123, SIM115  for as long as we live
+    brief = sys.argv[1:2] == ["replay"]
+    if brief:
+        gc.disable()
+    code = main()
+    if brief:
+        with suppress(OSError):  # who cannot be told: Python's own end says so
+            for stream in (sys.stdout, sys.stderr):
+                stream.flush()
+            os._exit(code)
+    sys.exit(code)
+
+
 if __name__ == "__main__":
-    sys.exit(main())
+    program()

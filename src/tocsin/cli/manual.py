@@ -27,7 +27,7 @@ control characters as escapes. Times are local on a terminal and UTC in a pipe. 
 | 64 | the arguments are wrong |
 | 65 | the data cannot be read to its end, or no known format fits it |
 | 66 | a file is not there |
-| 69 | no guard runs, or the firewall does not work |
+| 69 | no guard runs, the firewall does not work, or there is no room to write |
 | 70 | a mistake in tocsin itself (`TOCSIN_DEBUG=1` shows where) |
 | 77 | permission missing, or refused because of the allow list |
 | 78 | configuration or rules have mistakes; every one is named with its line |

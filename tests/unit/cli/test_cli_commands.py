@@ -107,6 +107,22 @@ def test_a_reader_that_leaves_is_left_in_peace(command: str, json_option: list[s
         assert process.wait(60) == 141
 
 
+@pytest.mark.parametrize("command", ["replay", "rules test wordpress-xmlrpc"])
+@pytest.mark.parametrize("json_option", [[], ["--json"]])
+def test_a_full_disk_is_said_and_no_fault_of_ours(command: str, json_option: list[str], tmp_path: Path) -> None:
+    program = [sys.executable, "-m", "tocsin.cli.main", *command.split(), *json_option, str(founding_log(tmp_path))]
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(program, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+    assert "No space left on device; make room" in done.stderr
+    assert done.returncode == 69
+
+
+def test_standard_output_may_be_closed(tmp_path: Path) -> None:
+    program = [sys.executable, "-m", "tocsin.cli.main", "replay", str(founding_log(tmp_path))]
+    done = subprocess.run(["sh", "-c", '"$@" >&-', "sh", *program], stderr=subprocess.PIPE, text=True, check=False)
+    assert (done.returncode, "Traceback" in done.stderr) == (0, False)
+
+
 def test_an_internal_error_is_one_line(tmp_path: Path) -> None:
     log = founding_log(tmp_path)
     # A broken installation: one of our own modules cannot be imported.
