@@ -52,6 +52,7 @@ class TooLargeError(ValueError):
     """The patterns are more than Hyperscan can make an automaton of."""
 
 
+_PERCENT = b"%[2-7]"
 # In JSON: an ASCII sign spelt as an escape.
 _JSON_ESCAPE = rb"\\(?:u00[2-7]|/)"
 _IN_REQUEST = frozenset({"path", "target", "query"})
@@ -73,10 +74,18 @@ def need_patterns(needs: frozenset[Need], fmt: Format, mask: int) -> list[Patter
             regex = fmt.request_pattern(need.method, need.literal) or regex
         patterns.append(Pattern(regex, mask, need.ignore_case))
         if need.encoded:
-            patterns.append(Pattern(fmt.percent_pattern, mask))
+            patterns.append(_percent(fmt, mask))
     if fmt.json_escapes:
         patterns.append(Pattern(_JSON_ESCAPE, mask))
     return patterns
+
+
+def _percent(fmt: Format, mask: int) -> Pattern:
+    """A path with a letter or sign spelt as `%hh`. Where in the line it stands is looked at only in lines that have one
+    at all: looked for in all lines it took 90 ms of 150 (240 MB).
+    """
+    regex = fmt.percent_pattern
+    return Pattern(regex, mask, signs=() if regex == _PERCENT else (_PERCENT,))
 
 
 class Scanner:
