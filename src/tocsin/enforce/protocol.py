@@ -28,7 +28,7 @@ MAX_MESSAGE_BYTES = 8 << 20
 MAX_OPS = 20_000
 MAX_LOOKS = 2_000
 _LENGTH = struct.Struct("!I")
-_RECEIVE_BYTES = 1 << 18
+_RECEIVE_BYTES = 60 << 10  # below what glibc maps apart, as netlink.RECEIVE_BYTES
 
 
 class ProtocolError(Exception):
