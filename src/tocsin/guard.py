@@ -10,6 +10,7 @@ It holds CAP_DAC_READ_SEARCH (to read logs) and nothing else; what the firewall 
 from __future__ import annotations
 
 import argparse
+import fcntl
 import os
 import select
 import selectors
@@ -17,6 +18,7 @@ import socket
 import sys
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -47,6 +49,7 @@ from tocsin.model import Decision, Evidence, Finding, HttpRequest
 from tocsin.pipeline import Pipeline
 from tocsin.reading import Readings
 from tocsin.rules import CompiledRule, RuleErrors
+from tocsin.saying import say
 from tocsin.telling import Telling
 from tocsin.watching import Watching
 from tocsin.wiring import (
@@ -353,6 +356,17 @@ def _ledger(config: Config) -> Path:
     return Path(config.guard.state_dir) / "ledger.db"
 
 
+def _has_state_alone(state_dir: Path) -> bool:
+    """Whether no other guard writes there; until this process ends. What cannot be locked the ledger tells."""
+    with suppress(OSError):
+        lock = os.open(state_dir / "guard.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o640)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+    return True
+
+
 def _with_jails(config: Config, before: Config) -> Config:
     """A configuration that says nothing of fail2ban keeps what the command line said."""
     return config if config.fail2ban.path else structs.replace(config, fail2ban=before.fail2ban)
@@ -375,9 +389,12 @@ def main(arguments: list[str] | None = None) -> int:
             config = structs.replace(config, fail2ban=structs.replace(config.fail2ban, path=str(options.fail2ban)))
         rules, jailed = rules_of(config), jails_of(config)
     except (ConfigErrors, RuleErrors) as error:
-        print(error, file=sys.stderr)
+        say(str(error))
         return os.EX_CONFIG
     notes = settle(config)
+    if not _has_state_alone(Path(config.guard.state_dir)):
+        say(f"another guard has its state in {config.guard.state_dir}: stop it, or give this one another state_dir")
+        return os.EX_TEMPFAIL  # it may be the last one, which is just ending
     announcer = Announcer(as_json=options.json)
     for note in notes:
         announcer.say("rights", note)

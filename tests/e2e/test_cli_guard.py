@@ -7,6 +7,7 @@ import json
 import os
 import subprocess
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -136,6 +137,37 @@ def test_the_guard_ends_in_peace_and_a_second_one_is_refused(guard: Guard) -> No
     guard.process.terminate()
     assert guard.process.wait(20) == 0
     assert guard.run_cli("status").returncode == 69
+
+
+def test_two_guards_do_not_share_their_state(guard: Guard, tmp_path: Path) -> None:
+    second = Guard(guard.namespace, tmp_path, state=guard.state)
+    second.start(wait=False)
+    try:
+        wait_until(lambda: "starting watcher and enforcer again" in second.said_text(), "the second one gives up")
+        assert f"another guard has its state in {guard.state}" in second.said_text()
+        assert second.status() is None
+        guard.stop()
+        wait_until(lambda: second.status() is not None, "the second one at work, now that it is alone")
+    finally:
+        second.stop()
+
+
+def test_a_guard_that_nobody_can_hear_goes_on(namespace: Namespace) -> None:
+    """Its output goes to a file on a full disk; its watcher ends, and comes again."""
+    with scratch() as folder:
+        guard = Guard(namespace, folder)
+        guard.said = Path("/dev/full")
+        guard.start(wait=False)
+        try:
+            wait_until(lambda: guard.status() is not None, "guard at work")
+            watcher = guard.pids()["guard"]
+            guard.kill("guard")
+            wait_until(lambda: guard.pids().get("guard", watcher) != watcher, "another watcher")
+            wait_until(lambda: guard.status() is not None, "guard at work again")
+            attack(guard, "203.0.113.5")
+            wait_until(lambda: guard.in_kernel() == {"203.0.113.5"}, "the ban")
+        finally:
+            guard.stop()
 
 
 def test_observing_bans_nobody(namespace: Namespace) -> None:

@@ -19,6 +19,7 @@ import sqlite3
 import subprocess
 import sys
 import time
+from contextlib import closing
 from pathlib import Path
 
 LINES = int(os.environ.get("TOCSIN_LINES", "100000"))
@@ -178,7 +179,7 @@ def start_reader(home: Path, *, poll: bool) -> subprocess.Popen[bytes]:
 def counted(store: Path) -> int:
     if not store.exists():
         return 0
-    with sqlite3.connect(f"file:{store}?mode=ro", uri=True) as db:
+    with closing(sqlite3.connect(f"file:{store}?mode=ro", uri=True)) as db:
         if db.execute("SELECT count(*) FROM sqlite_master WHERE name = 'line'").fetchone()[0] == 0:
             return 0
         return int(db.execute("SELECT count(*) FROM line").fetchone()[0])
@@ -187,7 +188,7 @@ def counted(store: Path) -> int:
 def seen(store: Path) -> set[str]:
     if not counted(store):
         return set()
-    with sqlite3.connect(f"file:{store}?mode=ro", uri=True) as db:
+    with closing(sqlite3.connect(f"file:{store}?mode=ro", uri=True)) as db:
         return {row[0] for row in db.execute("SELECT id FROM line")}
 
 
@@ -247,7 +248,7 @@ def run(home: Path, seed: int, *, lines: int, poll: bool) -> None:
 
 
 def check(store: Path, wanted: set[str], gone: set[str]) -> None:
-    with sqlite3.connect(store) as db:
+    with closing(sqlite3.connect(store)) as db:
         rows = [row[0] for row in db.execute("SELECT id FROM line")]
         notices = [text for kind, text in db.execute("SELECT kind, text FROM notice") if kind == "lost"]
     found = set(rows)

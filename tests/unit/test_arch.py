@@ -21,7 +21,7 @@ MODULES = sorted(SOURCE.rglob("*.py"))
 
 # A room may import rooms that stand in an earlier row, and itself. Files beside the rooms stand where they belong.
 ORDER = (
-    ("model", "memory", "packed", "duration", "services", "privileges"),
+    ("model", "memory", "packed", "duration", "saying", "services", "privileges"),
     ("formats", "sources"),
     ("rules",),
     ("config_values", "config_model", "config_keys", "config"),

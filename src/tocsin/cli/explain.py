@@ -24,6 +24,7 @@ def explain(
         list[Path] | None,
         typer.Argument(
             metavar="[PATH...]",
+            readable=False,  # what cannot be read is named with its own exit code, and the rest is explained
             help="Logs, folders, archives (.tar, .zip, .gz, .xz, .zst); - is standard input. "
             "None: this machine's own logs.",
         ),

@@ -47,6 +47,7 @@ def run(
     missing = [f"{path}: there is no such file or folder" for path in paths if str(path) != "-" and not path.exists()]
     if missing:
         raise Failure(NO_INPUT, *missing)
+    loaded = setup.configuration(config) if apply or config is not None else None
     out = Output(as_json=as_json)
     collecting = gc.isenabled()
     switching_s = sys.getswitchinterval()
@@ -70,10 +71,10 @@ def run(
         _print(out, report, language)
     if html is not None:
         _write_page(out, html, report, language)
-    if apply:
+    if apply and loaded is not None:
         from tocsin.cli.applying import apply_rules  # noqa: PLC0415  here alone
 
-        apply_rules(out, report, setup.configuration(config), yes=yes)
+        apply_rules(out, report, loaded, yes=yes)
 
 
 def _language_code(lang: str | None) -> Code:

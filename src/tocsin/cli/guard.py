@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -46,15 +47,10 @@ def guard(
                sudo tocsin guard --fail2ban /etc/fail2ban
     """
     loaded, rules, runner = _loaded(config, fail2ban)
-    out = Output(as_json=as_json)
-    _show_logs(out, loaded, verbose=verbose)
-    missing = _why_no_bans()
-    if missing and not observe and not loaded.guard.observe:
-        out.note(f"observing only, no ban will reach the firewall: {missing}")
-        observe = True
-    elif observe or loaded.guard.observe:
-        out.line("Observing: what would be banned is said, nothing is banned.")
-    out.line(f"{rules} are on (`tocsin rules` lists them).")
+    missing = "" if observe or loaded.guard.observe else _why_no_bans()
+    with suppress(OSError):  # a full disk where all this is logged must not keep guard from its work
+        _introduce(Output(as_json=as_json), loaded, rules, missing, observe=observe, verbose=verbose)
+    observe = observe or bool(missing)
     arguments = [*(("--config", str(config.absolute())) if config else ()), *(("--observe",) if observe else ())]
     if fail2ban is not None:
         arguments += ["--fail2ban", str(fail2ban.absolute())]
@@ -64,11 +60,21 @@ def guard(
         arguments += ["--", *runner]
     if not (observe or loaded.guard.observe):
         arguments += _reloader_arguments(loaded)
-    out.flush()
-    sys.stderr.flush()
     # The supervisor needs none of what is in memory here, and lives for months.
     command = [sys.executable, "-I", "-m", "tocsin.supervise", loaded.guard.run_dir, *arguments]
     os.execv(sys.executable, command)  # noqa: S606  our own interpreter, no shell
+
+
+def _introduce(out: Output, loaded: Config, rules: str, missing: str, *, observe: bool, verbose: bool) -> None:
+    """Say what will be read, by which rules, and whether it comes to bans."""
+    _show_logs(out, loaded, verbose=verbose)
+    if missing:
+        out.note(f"observing only, no ban will reach the firewall: {missing}")
+    elif observe or loaded.guard.observe:
+        out.line("Observing: what would be banned is said, nothing is banned.")
+    out.line(f"{rules} are on (`tocsin rules` lists them).")
+    out.flush()
+    sys.stderr.flush()
 
 
 def _loaded(file: Path | None, fail2ban: Path | None) -> tuple[Config, str, list[str]]:

@@ -78,13 +78,20 @@ def _say(*lines: str) -> None:
         out.note(line)
 
 
+def _open_standard_streams() -> None:
+    """Those that whoever started us has closed: else the next file that is opened would be in their place."""
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        if getattr(sys, name) is None:
+            os.dup2(os.open(os.devnull, os.O_RDWR), number)
+            setattr(sys, name, open(number, "w" if number else "r"))  # noqa: PTH123, SIM115  for as long as we live
+
+
 def program() -> None:
     """`main` as a process of its own, and its end.
 
     A replay makes no cycles, and what it has held need not be taken apart, object by object: 25 ms of 440.
     """
-    if sys.stdout is None:  # closed by who started us
-        sys.stdout = open(os.devnull, "w")  # noqa: PTH123, SIM115  for as long as we live
+    _open_standard_streams()
     brief = sys.argv[1:2] == ["replay"]
     if brief:
         gc.disable()

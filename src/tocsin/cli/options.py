@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated
 
@@ -26,10 +27,21 @@ ListedFail2ban = Annotated[
         "--fail2ban", metavar="DIR", help="Beside the rules, the jails of this fail2ban configuration: /etc/fail2ban."
     ),
 ]
+EPOCH_MAX = 99_999_999_999.0  # in the year 5138
+
+
+def _epoch(text: str) -> float:
+    with suppress(ValueError):
+        if 0.0 <= float(text) <= EPOCH_MAX:
+            return float(text)
+    raise typer.BadParameter(f"expected Unix seconds, 0 to {EPOCH_MAX:.0f}, got {text!r:.40}")
+
+
 Now = Annotated[
     float | None,
     typer.Option(
         "--now",
+        parser=_epoch,
         metavar="EPOCH",
         help="Unix seconds from which years that stamps lack are told. Default: each file's modification time.",
     ),

@@ -24,7 +24,7 @@ _REPEATED: dict[str, tuple[str, Callable[[str], Any]]] = {
     "--jail": ("jails", str),
     "--trusted-proxy": ("trusted_proxy", str),
 }
-_EPOCH = re.compile(r"[0-9]{1,15}(?:\.[0-9]{1,9})?").fullmatch
+_EPOCH = re.compile(r"[0-9]{1,11}(?:\.[0-9]{1,9})?").fullmatch
 
 
 def replay_arguments(arguments: Sequence[str]) -> dict[str, Any] | None:

@@ -21,7 +21,8 @@ def register(app: typer.Typer, name: str, guarded: Callable[..., Any]) -> None:
 def replay(
     *,
     logs: Annotated[
-        list[Path], typer.Argument(metavar="LOG", help="Log files, also .gz, .xz, .zst; - is standard input.")
+        list[Path],
+        typer.Argument(metavar="LOG", readable=False, help="Log files, also .gz, .xz, .zst; - is standard input."),
     ],
     rules: options.RuleFiles = None,
     only: Annotated[

@@ -22,7 +22,9 @@ if TYPE_CHECKING:
 def rules_test(
     *,
     rule: Annotated[str, typer.Argument(metavar="RULE", help="The id of a rule, or a TOML file with one rule.")],
-    files: Annotated[list[Path], typer.Argument(metavar="FILE", help="Log files; - is standard input.")],
+    files: Annotated[
+        list[Path], typer.Argument(metavar="FILE", readable=False, help="Log files; - is standard input.")
+    ],
     rule_files: options.RuleFiles = None,
     fail2ban: Annotated[
         Path | None,

@@ -252,6 +252,8 @@ def likelihood(now: float, now_s: float, before: float, before_s: float) -> floa
     if now <= 0 or now_s <= 0 or before_s <= 0 or now / now_s <= before / before_s:
         return 0.0
     rate = (now + before) / (now_s + before_s)
+    if rate <= 0:  # of counts next to nothing, which a float cannot tell from none
+        return 0.0
     gain = now * math.log(now / now_s / rate)
     was = before / before_s / rate
     return gain + (before * math.log(was) if was > 0 else 0.0)

@@ -161,30 +161,34 @@ class Scanner:
 
     def _make_ready(self, data: bytes) -> None:
         learns = self._learns and len(data) >= LEARN_BYTES
-        if self._first is not None and not learns:
-            return
-        while True:
+        wanted = self._first is None
+        while wanted or learns:
             patterns = [*self._patterns, *self._spare]
             try:
                 if learns:
-                    self._learn([pattern for pattern in patterns if pattern.signs], data)
-                self._make(patterns)
+                    wanted |= self._learn([pattern for pattern in patterns if pattern.signs], data)
+                if wanted:
+                    self._make(patterns)
             except TooLargeError:
                 if not self._spare:
                     raise
                 for pattern in self._spare:
                     self.always |= pattern.mask
                 self._spare = ()
+                wanted = True
             else:
                 return
 
-    def _learn(self, patterns: Sequence[Pattern], data: bytes) -> None:
-        """Which sign of each pattern is in the fewest lines of a block. Who has but one is taken to be right with it
-        until it is met too often: an automaton of many takes time to make too.
+    def _learn(self, patterns: Sequence[Pattern], data: bytes) -> bool:
+        """Which sign of each pattern is in the fewest lines of a block; whether that asks for other automata. Who has
+        but one is taken to be right with it until it is met too often: an automaton of many takes time to make too.
         """
         self._learned += 1
         self._learns = False
         patterns = [pattern for pattern in patterns if len(pattern.signs) > 1 or self._learned > 1]
+        if not patterns:  # the same automata again would keep the block waiting for 0.05 s
+            return False
+        before = dict(self._signs)
         signs = list(dict.fromkeys(sign for pattern in patterns for sign in pattern.signs))
         bytes_of = dict.fromkeys(signs, 0)
         for start, mask in _Lines([Pattern(sign, 1 << i) for i, sign in enumerate(signs)], simple=False).hits(data):
@@ -195,6 +199,7 @@ class Scanner:
         for pattern in patterns:
             sign = min(pattern.signs, key=lambda sign: bytes_of[sign])
             self._signs[pattern] = sign if bytes_of[sign] * OFTEN < len(data) else b""
+        return self._signs != before
 
     def _make(self, patterns: Sequence[Pattern]) -> None:
         direct: list[Pattern] = []

@@ -35,6 +35,7 @@ from tocsin.enforce.webfiles import (
 from tocsin.enforce.webserver import LEASE_S, MAX_CLASSES, check, nginx_conf
 from tocsin.model import Signature
 from tocsin.privileges import PrivilegeError, die_with_parent, drop_to
+from tocsin.saying import say
 
 POLL_S = 0.5
 BETWEEN_S = 2.0
@@ -80,7 +81,7 @@ class Reloader:
         with contextlib.suppress(OSError):  # then the enforcer says that nobody took its order
             replace(result_path(self._conf), msgspec.json.encode(result))
         if error:
-            print(f"tocsin: nginx: {error}", file=sys.stderr, flush=True)
+            say(f"nginx: {error}")
 
     def _put(self, text: bytes) -> str:
         before = self._conf.read_bytes()
@@ -147,14 +148,14 @@ def main() -> int:
     marker = read_marker(options.marker)
     program = next((each for each in PROGRAMS if os.access(each, os.X_OK)), None)
     if marker is None or marker.server != "nginx" or program is None:
-        print("tocsin: nginx's reloader: not set up here; run `tocsin setup nginx`", file=sys.stderr)
+        say("nginx's reloader: not set up here; run `tocsin setup nginx`")
         return os.EX_CONFIG
     try:
         drop_to(None, KEEPS)
         if options.child:
             die_with_parent(number=signal.SIGTERM)
     except PrivilegeError as error:
-        print(f"tocsin: nginx's reloader: {error}", file=sys.stderr)
+        say(f"nginx's reloader: {error}")
         return os.EX_NOPERM
     reloader = Reloader(options.dir, marker, program)
     while signal.sigtimedwait({signal.SIGTERM, signal.SIGINT}, POLL_S) is None:

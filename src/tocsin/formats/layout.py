@@ -32,6 +32,7 @@ _NO_PIN = re.compile(rf"[{_HOST_SIGNS}+/]")
 _CLF_SHAPE = time_piece(CLF).shape
 _CLF_LENGTH = 26
 _NEVER = r"(?:(?!)())?"
+_CARRIAGE_RETURN = r"\r?"  # of files that came by way of Windows
 # what honest clients write in a field: a pin taken from there would turn many lines away
 _TYPICAL = dict.fromkeys(("request", "uri", "path", "query", "path_query"), "[]&=;,()@!$'*") | {
     "user_agent": " ;,()[]=",
@@ -81,8 +82,8 @@ def compile_layout(pieces: Sequence[Piece], escape: str) -> Layout:
     for number, segment in enumerate(segments):
         writer.segment(segment, first=number == 0, last=number == len(segments) - 1)
     return Layout(
-        plain=re.compile('"'.join(writer.plain) + _NEVER),
-        strict=re.compile('"'.join(writer.strict) + _NEVER, re.DOTALL),
+        plain=re.compile('"'.join(writer.plain) + _CARRIAGE_RETURN + _NEVER),
+        strict=re.compile('"'.join(writer.strict) + _CARRIAGE_RETURN + _NEVER, re.DOTALL),
         never=writer.count + 1,
         groups=writer.groups,
         times=tuple(writer.times),
@@ -367,7 +368,11 @@ def _time_shapes(field: Field, segment: Segment, position: int, *, last: bool) -
 def _skim(pattern: str, pieces: Sequence[Piece]) -> re.Pattern[str] | None:
     """Whole blocks (bytes as Latin-1) by `findall`, where client and time are one field each, in this order."""
     order = [piece.slot for piece in pieces if isinstance(piece, Field) and piece.slot in {"client", "time"}]
-    return re.compile(rf"{pattern}\n|[^\n]*\n".encode().decode("latin-1")) if order == ["client", "time"] else None
+    return (
+        re.compile(rf"{pattern}{_CARRIAGE_RETURN}\n|[^\n]*\n".encode().decode("latin-1"))
+        if order == ["client", "time"]
+        else None
+    )
 
 
 HOT: tuple[Slot, ...] = ("client", "user", "time", "request", "status", "body_bytes", "referer", "user_agent")
@@ -379,7 +384,8 @@ def _hot(plain: Sequence[str], segments: Sequence[Segment]) -> re.Pattern[str] |
     alone = [number for number, segment in enumerate(segments) if number and _slots(segment) == ("request",)]
     if slots != HOT or alone == [] or alone[0] == len(segments) - 1:
         return None
-    return re.compile('"'.join(_ORDINARY if number == alone[0] else part for number, part in enumerate(plain)))
+    parts = [_ORDINARY if number == alone[0] else part for number, part in enumerate(plain)]
+    return re.compile('"'.join(parts) + _CARRIAGE_RETURN)
 
 
 def _slots(segment: Segment) -> tuple[str, ...]:

@@ -290,7 +290,7 @@ def _find_program() -> Path | None:
 
 
 def _is_program(path: Path) -> bool:
-    return path.is_file() and os.access(path, os.X_OK)
+    return os.path.isfile(path) and os.access(path, os.X_OK)  # noqa: PTH113  Path's own fails where a folder is closed
 
 
 def _why_not(program: Path | None, directories: Sequence[Path]) -> str:

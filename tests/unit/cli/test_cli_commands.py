@@ -117,10 +117,25 @@ def test_a_full_disk_is_said_and_no_fault_of_ours(command: str, json_option: lis
     assert done.returncode == 69
 
 
-def test_standard_output_may_be_closed(tmp_path: Path) -> None:
-    program = [sys.executable, "-m", "tocsin.cli.main", "replay", str(founding_log(tmp_path))]
-    done = subprocess.run(["sh", "-c", '"$@" >&-', "sh", *program], stderr=subprocess.PIPE, text=True, check=False)
-    assert (done.returncode, "Traceback" in done.stderr) == (0, False)
+@pytest.mark.parametrize("closed", [">&-", "2>&-", "<&-", "<&- >&- 2>&-"])
+@pytest.mark.parametrize("command", ["replay", "explain --now 1467000000"])
+def test_standard_streams_may_be_closed(command: str, closed: str, tmp_path: Path) -> None:
+    program = [sys.executable, "-m", "tocsin.cli.main", *command.split(), str(founding_log(tmp_path))]
+    shell = ["sh", "-c", f'"$@" {closed}', "sh", *program]
+    done = subprocess.run(shell, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
+    assert (done.returncode, "rror" in done.stderr) == (0, False)
+
+
+@pytest.mark.parametrize("now", ["nan", "inf", "-1", "1e300", "yesterday"])
+@pytest.mark.parametrize("command", ["replay", "explain"])
+def test_a_now_that_is_no_time_is_refused(command: str, now: str, tmp_path: Path) -> None:
+    ran = run([command, f"--now={now}", founding_log(tmp_path)])
+    assert (ran.code, ran.out) == (64, "")
+    assert "expected Unix seconds" in " ".join(ran.err.split())
+
+
+def test_a_configuration_that_is_named_and_not_there_ends_explain(tmp_path: Path) -> None:
+    assert run(["explain", "--config", tmp_path / "none.toml", founding_log(tmp_path)]).code == 78
 
 
 def test_an_internal_error_is_one_line(tmp_path: Path) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from tocsin.detect.contrast import (
@@ -93,6 +93,7 @@ def test_any_requests_are_described_in_bounds(rows: list[tuple[int, int, str, st
     assert contrasts(list(reversed(cells)), 60.0, before_s) == found
 
 
+@example(5e-324, 1.0, 0.0, 1.0)
 @given(st.floats(0, 1e5), st.floats(0.1, 1e5), st.floats(0, 1e5), st.floats(0.1, 1e5))
 def test_two_rates_are_never_less_likely_than_one(now: float, now_s: float, before: float, before_s: float) -> None:
     assert likelihood(now, now_s, before, before_s) >= -1e-6 * (now + before)

@@ -84,6 +84,22 @@ def test_signs_are_invisible(chosen: list[Pattern], blocks: list[list[bytes]], l
         scan.LEARN_BYTES = usual
 
 
+def test_a_large_block_with_nothing_to_choose_waits_for_no_automata(monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[object] = []
+    usual = scan._hyperscan_ends
+
+    def ends(regexes: Sequence[tuple[bytes, bool]]) -> Callable[[bytes], Iterator[tuple[int, int]]]:
+        made.append(regexes)
+        return usual(regexes)
+
+    monkeypatch.setattr(scan, "_hyperscan_ends", ends)
+    scanner = Scanner([Pattern(rb"a[^\n]*b", 1, signs=(rb"a",))])
+    scanner.prepare()
+    prepared = len(made)
+    assert scanner.scan(b"ab\n" + b"x" * scan.LEARN_BYTES + b"\n") == [(0, 1)]
+    assert len(made) == prepared
+
+
 def test_patterns_too_large_are_for_every_line(monkeypatch: pytest.MonkeyPatch) -> None:
     usual = scan._hyperscan_ends
 

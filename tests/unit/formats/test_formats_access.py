@@ -278,3 +278,16 @@ def test_caches_are_bounded() -> None:
     assert len(form._times) <= 4096
     assert len(form._raw_times) <= 4096
     assert len(form._raw_clients) <= 65536
+
+
+@pytest.mark.parametrize("ending", ["\r", ""])
+@pytest.mark.parametrize(
+    "form", [combined(), common(), apache("%h %t %T"), nginx("$remote_addr [$time_local] $status")]
+)
+def test_lines_that_came_by_way_of_windows_are_read(form: AccessFormat, ending: str) -> None:
+    tail = {"combined": '"GET /a HTTP/1.1" 404 7 "-" "x"', "common": '"GET /a HTTP/1.1" 404 7'}
+    line = (f"192.0.2.1 - - [{TIME}] {tail[form.name]}" if form.name in tail else f"192.0.2.1 [{TIME}] 200") + ending
+    assert read(form, line).ts == TS
+    if form.skim is not None:
+        block = f"{line}\n{line}\n".encode()
+        assert form.skim(block, 0, len(block)) == [("192.0.2.1", TIME)] * 2

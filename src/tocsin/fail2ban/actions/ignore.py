@@ -144,7 +144,7 @@ def network_of(entry: str) -> ipaddress.IPv4Network | ipaddress.IPv6Network | No
         network = ipaddress.ip_network(f"{address}{slash}{mask}", strict=False)
     except ValueError:
         return None
-    if network.version == 6:
+    if isinstance(network, ipaddress.IPv6Network):
         mapped = network.network_address.ipv4_mapped
         if mapped is not None and network.prefixlen >= 96:
             return ipaddress.ip_network(f"{mapped}/{network.prefixlen - 96}", strict=False)
