@@ -13,6 +13,8 @@ import time
 from collections import deque
 from typing import Any, TextIO
 
+from tocsin.packed import spelt_out
+
 QUEUE_LINES = 10_000
 
 
@@ -46,7 +48,7 @@ class Announcer:
 
     def _line(self, event: str, text: str, fields: dict[str, Any]) -> str:
         if self._json:
-            return json.dumps({"ts": round(time.time(), 3), "event": event, "text": text, **fields})
+            return json.dumps(spelt_out({"ts": round(time.time(), 3), "event": event, "text": text, **fields}))
         line = f"tocsin: {safe_text(text)}"
         encoding = getattr(self._out, "encoding", None) or "utf-8"
         return line.encode(encoding, "backslashreplace").decode(encoding)  # what the locale lacks, as its escape

@@ -14,6 +14,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from tocsin.packed import spelt_out
+
 REQUEST_BYTES = 1 << 16
 CLIENT_WITHIN_S = 5.0
 CLIENTS_AT_MOST = 32
@@ -85,7 +87,7 @@ class ControlServer:
         client.setblocking(True)
         client.settimeout(0.2)
         try:
-            client.sendall(json.dumps(reply).encode() + b"\n")
+            client.sendall(json.dumps(spelt_out(reply)).encode() + b"\n")
         except OSError:
             return  # the client went away before its answer: nobody is left to tell
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import struct
 import threading
 from collections import deque
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, TypeVar, cast
 
 import msgspec
 from msgspec import Struct
@@ -54,7 +54,7 @@ class Packed(Generic[T]):
                 self._encoder.encode_into(astuple(row), self._chunk, -1)
             except UnicodeEncodeError:
                 del self._chunk[size:]
-                self._encoder.encode_into(astuple(encodable(row)), self._chunk, -1)
+                self._encoder.encode_into(astuple(spelt_out(row)), self._chunk, -1)
             self._chunk_rows += 1
             self._rows += 1
             if self._chunk_rows >= CHUNK_ROWS:
@@ -92,20 +92,25 @@ def _begun() -> bytearray:
     return bytearray(_ARRAY.size)
 
 
-S = TypeVar("S", bound=Struct)
+S = TypeVar("S")
 
 
-def encodable(row: S) -> S:
-    """The same with every character that no UTF-8 can hold (a lone surrogate) spelt out."""
-    changed: dict[str, object] = {}
-    for name in row.__struct_fields__:
-        changed[name] = _encodable_value(getattr(row, name))
-    return replace(row, **changed)
+def spelt_out(value: S) -> S:
+    """The same with every character that no UTF-8 can hold spelt out: a lone surrogate, as in the path of a file whose
+    name is no UTF-8. Of a struct or of what JSON has.
+    """
+    return cast("S", _spelt_out(value))
 
 
-def _encodable_value(value: object) -> object:
+def _spelt_out(value: object) -> object:
     if isinstance(value, str):
-        return value.encode("utf-8", "backslashreplace").decode()
+        return value if value.isascii() else value.encode("utf-8", "backslashreplace").decode()
     if isinstance(value, tuple):
-        return tuple(map(_encodable_value, value))
-    return encodable(value) if isinstance(value, Struct) else value
+        return tuple(map(_spelt_out, value))
+    if isinstance(value, list):
+        return list(map(_spelt_out, value))
+    if isinstance(value, dict):
+        return {_spelt_out(key): _spelt_out(each) for key, each in value.items()}
+    if isinstance(value, Struct):
+        return replace(value, **{name: _spelt_out(getattr(value, name)) for name in value.__struct_fields__})
+    return value

@@ -10,6 +10,7 @@ from msgspec import Struct
 
 from tocsin.formats import Anchor, Format, Proxies, by_name, sniff
 from tocsin.model import Batch, Evidence, HttpRequest
+from tocsin.packed import spelt_out
 
 SNIFF_LINES = 200
 COMMONEST = "combined"
@@ -82,6 +83,8 @@ class Readings:
     def request_of(self, evidence: Evidence, now_ts: float) -> HttpRequest | None:
         """A line of evidence as the request that it was; None where it is none, or was cut."""
         reading = self.known.get(evidence.source)
+        if reading is None:  # evidence has paths spelt out
+            reading = next((each for source, each in self.known.items() if spelt_out(source) == evidence.source), None)
         if reading is None or reading.format is None:
             return None
         event = reading.format.parse(evidence.text.encode(), Anchor(now_ts, self.zone))

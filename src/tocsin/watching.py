@@ -38,6 +38,7 @@ NOTICES_KEPT = 50
 LAST_BYTES = 1 << 16  # of a log, by which its format is told before it grows
 JOURNAL_MATCHES = ("_COMM=sshd", "_COMM=sshd-session")
 CURSOR = b"cursor "
+PATH = b"path "  # of a checkpoint whose path is no UTF-8: the path, a NUL, the rest
 
 _HOST = re.compile(rb"(?m)^(?:<[0-9]{1,3}>)?(?:[A-Z][a-z]{2} [ 0-9][0-9] [0-9:]{8}|[0-9]{4}-[0-9]{2}-\S+) ([^ \n]+) ")
 """Which machine wrote a syslog line."""
@@ -61,7 +62,7 @@ class Watching:
         self.readings = Readings(self._find(config, jailed), proxies_of(config), local_zone(), self._new_reading)
         self.readings.ignored = self._ignored
         rows = list(positions)
-        checkpoints = [msgspec.msgpack.decode(row, type=Checkpoint) for row in rows if not row.startswith(CURSOR)]
+        checkpoints = [_unpacked(row) for row in rows if not row.startswith(CURSOR)]
         cursor = next((row.removeprefix(CURSOR).decode() for row in rows if row.startswith(CURSOR)), None)
         self._patterns = [pattern for pattern, _ in self.readings.named]
         self.tail = Tail(self._patterns, checkpoints)
@@ -246,7 +247,7 @@ class Watching:
 
     def positions(self) -> list[bytes]:
         """Where each source stands, to be saved with what was made of its lines."""
-        rows: list[bytes] = [msgspec.msgpack.encode(checkpoint) for checkpoint in self.tail.checkpoints()]
+        rows = [_packed(checkpoint) for checkpoint in self.tail.checkpoints()]
         if self.journal is not None and self.journal.cursor:
             rows.append(CURSOR + self.journal.cursor.encode())
         return rows
@@ -267,6 +268,20 @@ class Watching:
         """Let go."""
         for source in self.inputs:
             source.close()
+
+
+def _packed(checkpoint: Checkpoint) -> bytes:
+    try:
+        return msgspec.msgpack.encode(checkpoint)
+    except UnicodeEncodeError:
+        rest = structs.replace(checkpoint, source="")
+        return PATH + os.fsencode(checkpoint.source) + b"\0" + msgspec.msgpack.encode(rest)
+
+
+def _unpacked(row: bytes) -> Checkpoint:
+    path, _, rest = row.removeprefix(PATH).partition(b"\0") if row.startswith(PATH) else (b"", b"", row)
+    checkpoint = msgspec.msgpack.decode(rest, type=Checkpoint)
+    return structs.replace(checkpoint, source=os.fsdecode(path)) if path else checkpoint
 
 
 def any_of(matches: Sequence[str]) -> tuple[str, ...]:

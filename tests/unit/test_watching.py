@@ -101,14 +101,15 @@ def test_a_reload_takes_up_a_new_log_and_goes_on_with_the_old_where_it_stands(sc
     selector.close()
 
 
-def test_a_restart_goes_on_where_the_positions_are(scene: Scene) -> None:
-    scene.log("a.log", "before")
-    first = scene.watch("a.log")
-    scene.log("a.log", "one")
+@pytest.mark.parametrize("name", ["a.log", os.fsdecode(b"caf\xe9\n.log")])
+def test_a_restart_goes_on_where_the_positions_are(scene: Scene, name: str) -> None:
+    scene.log(name, "before")
+    first = scene.watch("*.log")
+    scene.log(name, "one")
     assert lines(first) == ["one"]
     positions = first.positions()
-    scene.log("a.log", "two")
-    assert lines(scene.watch("a.log", positions=positions)) == ["two"]
+    scene.log(name, "two")
+    assert lines(scene.watch("*.log", positions=positions)) == ["two"]
 
 
 def test_a_log_that_only_jails_can_read_is_no_cause_for_alarm(scene: Scene) -> None:

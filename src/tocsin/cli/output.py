@@ -19,6 +19,7 @@ import msgspec
 
 from tocsin.announce import safe_text as safe
 from tocsin.cli.failure import BROKEN_PIPE
+from tocsin.packed import spelt_out
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -61,7 +62,9 @@ def json_line(value: object) -> bytes:
     except UnicodeEncodeError:  # a lone surrogate, from a file name that is no UTF-8
         line = b"\xff"
     if not line.isascii() or _DEL in line:
-        line = json.dumps(msgspec.to_builtins(value), separators=(",", ":")).encode().replace(_DEL, b"\\u007f")
+        line = (
+            json.dumps(spelt_out(msgspec.to_builtins(value)), separators=(",", ":")).encode().replace(_DEL, b"\\u007f")
+        )
     return line + b"\n"
 
 

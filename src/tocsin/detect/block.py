@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from tocsin.detect.evidence import EVIDENCE_BYTES, Row
 from tocsin.detect.scan import Candidates
 from tocsin.model import Batch, Finding
+from tocsin.packed import spelt_out
 
 if TYPE_CHECKING:
     from tocsin.detect.plan import Tracker
@@ -39,12 +40,13 @@ class Block:
     of a longer one.
     """
 
-    __slots__ = ("_at", "_line", "anchor", "batch", "data", "failures", "format", "on_finding", "places")
+    __slots__ = ("_at", "_line", "anchor", "batch", "data", "failures", "format", "on_finding", "places", "source")
 
     def __init__(
         self, batch: Batch, fmt: Format, anchor: Anchor, on_finding: OnFinding, places: Places | None = None
     ) -> None:
         self.batch = batch
+        self.source = spelt_out(batch.source)  # as it is shown and stored; the path itself may be no UTF-8
         self.places = places
         self.data = batch.data
         self.format = fmt
@@ -72,7 +74,7 @@ class Block:
         offset = start
         if self.places is not None:
             offset = self.places.offsets[bisect_right(self.places.starts, start) - 1]
-        return self.batch.source, self.number(start), self.batch.offset + offset, text
+        return self.source, self.number(start), self.batch.offset + offset, text
 
     def count(self) -> tuple[int, int]:
         """Lines and bytes of the block, to be asked last: what numbers were asked for need not be counted again."""

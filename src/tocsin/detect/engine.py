@@ -30,6 +30,7 @@ from tocsin.detect.looking import glean, look, misfits, sift
 from tocsin.detect.plan import Plan, Tracker, bounded_key, make_plan
 from tocsin.detect.window import CROSSED, QUIET, Pool
 from tocsin.model import AuthAttempt, Batch, Finding, HttpRequest, Other, RawLine, Unparsed, target_of
+from tocsin.packed import spelt_out
 from tocsin.rules.compiled import subject_of
 
 if TYPE_CHECKING:
@@ -125,7 +126,7 @@ class Engine:
         self.counts.lines += lines
         self.counts.bytes += len(batch.data)
         self.counts.unparsed += lines
-        samples = self.samples.setdefault(batch.source, [])
+        samples = self.samples.setdefault(spelt_out(batch.source), [])
         if len(samples) < SAMPLES:
             samples.append((batch.line, printable(batch.data[:200].partition(b"\n")[0]), reason))
 
@@ -308,7 +309,7 @@ class Engine:
 
     def _note_unparsed(self, block: Block, start: int, end: int, reason: str) -> None:
         self.counts.unparsed += 1
-        samples = self.samples.setdefault(block.batch.source, [])
+        samples = self.samples.setdefault(block.source, [])
         if len(samples) < SAMPLES:
             samples.append((block.number(start), printable(block.data[start : min(end, start + 200)]), reason))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import os
 from pathlib import Path
 
 import pytest
@@ -47,6 +48,19 @@ def test_the_founding_incident(tmp_path: Path) -> None:
         "findings": 2,
         "decisions": 2,
     }
+
+
+def test_a_file_whose_name_is_no_utf_8_is_read_and_named(tmp_path: Path) -> None:
+    log = founding_log(tmp_path).rename(tmp_path / os.fsdecode(b"b\xff\n.log"))
+    for words in (
+        ["replay", "--rules", tmp_path / "mine.toml"],
+        ["rules", "test", tmp_path / "mine.toml"],
+        ["explain"],
+    ):
+        ran = run([*words, log, "--json"])
+        assert ran.code == 0, ran.err
+        assert str(tmp_path / "b\\\\udcff\\n.log") in ran.out, "printable, and no surrogate that JSON readers refuse"
+        assert run([*words, log]).code == 0
 
 
 def test_people_see_a_table_and_a_summary(tmp_path: Path) -> None:
