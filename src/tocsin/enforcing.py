@@ -253,6 +253,8 @@ class Enforcing:
         """Read, look or restate when it is time (`now_s`: monotonic)."""
         if now_s >= self._restate_due_s:
             self._restate(now_s)
+        if (news := self.ledger.news()) is not None:
+            self.say("ledger", news)
         self.denials.tick()
         if self.enforcer is None:
             return

@@ -233,13 +233,12 @@ class Watcher:
 
     def checkpoint(self) -> None:
         """Engine state and offsets, saved together; what is read after it is read again after a restart."""
-        rows = self.watching.positions()
-        if self.jailing is not None:
-            rows.append(JAILS_ROW + self.jailing.dump())
+        jails = [JAILS_ROW + self.jailing.dump()] if self.jailing is not None else []
         self._checkpoint_lines = self.pipeline.engine.counts.lines
         chapters = self.crowd.normal.chapters
         normal = self.crowd.normal.dump() if chapters != self._chapters else None
         self._chapters = chapters
+        rows = [*self.watching.positions(), *jails]
         self.ledger.checkpoint(self.pipeline.dump(normal=False), rows, self._checkpoint_lines, normal)
 
     def _ask_web_server(self) -> None:
@@ -271,7 +270,8 @@ class Watcher:
         self.checkpoint()
         if self.jailing is not None:
             self.jailing.stop()
-        self.ledger.close(3.0)
+        if not self.ledger.close(3.0):
+            self.announcer.say("ledger", f"not all could be saved: {self.ledger.trouble() or 'it took too long'}")
         self.watching.close()
         if self.resolver is not None:
             self.resolver.close()

@@ -66,7 +66,9 @@ def ledger_of(config: Config) -> Iterator[Reader]:
         with Reader(Path(config.guard.state_dir) / "ledger.db") as reader:
             yield reader
     except LedgerError as error:
-        raise Failure(error.code, str(error)) from error
+        state, _ = status_of(config)
+        trouble = state["ledger"]["trouble"] if state is not None else None
+        raise Failure(error.code, trouble or str(error)) from error
 
 
 def subject_of(text: str) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import shlex
 import sqlite3
 from datetime import UTC, datetime
 from pathlib import Path
@@ -34,6 +36,11 @@ def describe(error: Exception, path: Path) -> str:
     """`cause; what to do` of a failure to open, read or write the file."""
     if isinstance(error, SchemaError):
         return f"{error}; install that version again, or move {path} away"
+    if isinstance(error, PermissionError) and not os.path.isdir(path.parent):  # noqa: PTH112  which raises nothing
+        folder, user = shlex.quote(str(path.parent)), os.geteuid()
+        return (
+            f"its folder is gone, and user {user} may not make it: run `install -d -o {user} -m 750 {folder}` as root"
+        )
     if isinstance(error, OSError):
         cause = error.strerror or str(error)
         return f"{cause}; make {path} and its folder writable for the user that tocsin runs as, with space left"

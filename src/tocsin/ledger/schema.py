@@ -102,19 +102,24 @@ MIGRATIONS: tuple[Callable[[sqlite3.Connection], None], ...] = (
 )
 
 
+def make_file(path: Path) -> None:
+    """An empty file, mode 0640, and its folder. OSError."""
+    path.parent.mkdir(mode=0o750, parents=True, exist_ok=True)
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, FILE_MODE)
+    try:
+        os.fchmod(descriptor, FILE_MODE)  # whatever the umask; SQLite gives its other files the same mode
+    finally:
+        os.close(descriptor)
+
+
 def open_writer(path: Path, now_ts: float) -> sqlite3.Connection:
     """The connection that writes; makes the file (mode 0640) and its folder where there are none.
 
     Commits are appended to the write-ahead log without waiting for the disk (`synchronous = NORMAL`): a power cut may
     cost the last of them, never the file. OSError, sqlite3.Error, SchemaError.
     """
-    path.parent.mkdir(mode=0o750, parents=True, exist_ok=True)
     if not path.exists():
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, FILE_MODE)
-        try:
-            os.fchmod(descriptor, FILE_MODE)  # whatever the umask; SQLite gives its other files the same mode
-        finally:
-            os.close(descriptor)
+        make_file(path)
     connection = sqlite3.connect(path, timeout=BUSY_TIMEOUT_S, isolation_level=None, cached_statements=64)
     try:
         for pragma in (

@@ -5,8 +5,8 @@ read-only, broken, locked), the thread keeps what it has, tries again with growi
 disk works again. Meanwhile memory is bounded: the evidence of findings goes first (it is most of the bytes), then
 findings and receipts, decisions last. `trouble` says so in words.
 
-A file that was deleted is made anew; a damaged one is moved aside. What it held is gone from the ledger, so
-`wants_restating` asks the watcher for the bans in force.
+A file that was deleted is open still, so it is written to its place again, with all that it held. A damaged one is
+moved aside; then, and where another file has taken its place, `wants_restating` asks the watcher for the bans in force.
 """
 
 from __future__ import annotations
@@ -37,6 +37,7 @@ PORTION_ROWS = 5_000  # each touches most pages of the indexes: many small trans
 LINGER_S = 0.05  # between the first row and writing: keeps the disk out of the moment in which a ban is made
 RETRY_S = (0.25, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0)
 PRUNE_EVERY_S = 60.0
+LOOK_EVERY_S = 5.0  # at the path, whether the file is there still, while nothing is to be written
 BETWEEN_STEPS_S = 0.005  # of pruning, for whoever else wants the disk or the interpreter
 DEFAULT_MEMORY_S = 28 * 86400.0
 
@@ -95,6 +96,9 @@ class Ledger:
         self._moved_aside = ""
         self._began_anew = False
         self._had_file = False
+        self._gone = False  # the file that is open was deleted
+        self._put_back = 0  # how often one was written to its place again
+        self._told = (False, 0, "")
         self._flooded = False
         self._decisions_lost_by_now = 0
 
@@ -182,7 +186,22 @@ class Ledger:
         text += f"waiting to be written: {self._waiting() or 'nothing yet'}"
         if lost:
             text += f"; given up for lack of room: {lost}"
+        if self._gone:
+            text += "; what it held is kept until that works, and lost where tocsin is stopped before"
         return f"{text}. {self._moved_aside}".rstrip()
+
+    def news(self) -> str | None:
+        """What is to be said of the file since this was asked last: that it cannot be written, or can again."""
+        told, fails = self._told, self._fault is not None
+        _, put_back, moved_aside = told
+        self._told = fails, put_back if fails else self._put_back, self._moved_aside
+        if self._told == told:
+            return None
+        if fails or self._told[2] != moved_aside:
+            return self.trouble()
+        if self._told[1] > put_back:
+            return f"the ledger {self.path} had been deleted; it was written anew with all that it held"
+        return "the ledger is written again"
 
     def lost(self) -> dict[str, int]:
         """What was given up because too much waited: decisions, findings, evidence (of findings), receipts and
@@ -243,7 +262,7 @@ class Ledger:
             if self._fault is not None:
                 self._stop.wait(RETRY_S[min(self._failures, len(RETRY_S)) - 1])
             elif self._written >= self._given:
-                self._wake.wait(PRUNE_EVERY_S)
+                self._wake.wait(LOOK_EVERY_S)
                 self._stop.wait(LINGER_S)
             self._wake.clear()
             worked = self._attempt()
@@ -287,12 +306,20 @@ class Ledger:
             give_back()
 
     def _opened(self) -> Writer:
+        replaced = False
         if self._writer is not None and not self._writer.is_current():
+            self._gone = self._writer.is_gone()
+            if self._gone:
+                self._writer.put_back()
+                self._gone = False
+                self._put_back += 1
+            else:
+                replaced = True
             self._shut()
         if self._writer is None:
             new = not self.path.exists()
             self._writer = Writer(self.path, self._keep_s, self._max_rows, self._memory_s, self._clock())
-            if new and self._had_file:
+            if (new and self._had_file) or replaced:
                 self._began_anew = True
             self._had_file = True
         return self._writer
@@ -318,7 +345,8 @@ class Ledger:
         now_ts = self._clock()
         self._failures += 1
         text = describe(error, self.path)
-        if self._writer is not None:
+        if not self._gone or is_corrupt(error) or isinstance(error, sqlite3.ProgrammingError):  # it is closed already
+            self._gone = False
             self._shut()
         if is_corrupt(error):
             try:

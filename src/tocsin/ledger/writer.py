@@ -7,8 +7,10 @@ or OSError.
 from __future__ import annotations
 
 import os
+import sqlite3
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +18,7 @@ import msgspec
 from msgspec import Struct
 
 from tocsin.decide.siege import RENEWED
-from tocsin.ledger.schema import open_writer
+from tocsin.ledger.schema import make_file, open_writer
 from tocsin.model import Decision, Evidence, Finding, Receipt, Signature
 
 
@@ -127,6 +129,26 @@ class Writer:
     def is_current(self) -> bool:
         """Whether the path still names the file that is open: it may have been deleted or replaced."""
         return self._identity == _identity(self.path)
+
+    def is_gone(self) -> bool:
+        """Whether the file that is open was deleted, and none has taken its place."""
+        return _identity(self.path) == (0, 0)
+
+    def put_back(self) -> None:
+        """Write all that the open file holds to its path again, as it was deleted there; then it is closed."""
+        copy = self.path.with_name(f"{self.path.name}.new")
+        copy.unlink(missing_ok=True)
+        make_file(copy)
+        try:
+            with closing(sqlite3.connect(copy)) as connection:
+                self._connection.backup(connection)
+        except BaseException:
+            copy.unlink(missing_ok=True)  # it may be what has filled the disk
+            raise
+        self._connection.close()  # before the new one is there: SQLite deletes the write-ahead log by its name
+        for suffix in ("-wal", "-shm"):
+            self.path.with_name(self.path.name + suffix).unlink(missing_ok=True)
+        copy.rename(self.path)
 
     def close(self) -> None:
         """Close the file; the write-ahead log goes into it where the disk allows."""
@@ -253,7 +275,7 @@ class Writer:
 def _identity(path: Path) -> tuple[int, int]:
     try:
         status = os.stat(path)  # noqa: PTH116  hot enough to spare the object
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return (0, 0)
     return status.st_dev, status.st_ino
 

@@ -80,11 +80,59 @@ def test_a_locked_file_is_written_when_it_is_free(path: Path, monkeypatch: pytes
     assert ledger.close(10)
 
 
-def test_a_deleted_file_is_made_anew_and_the_bans_are_asked_for(ledger: Ledger, path: Path) -> None:
+def test_a_deleted_file_is_written_anew_with_all_that_it_held(ledger: Ledger, path: Path) -> None:
+    ledger.decision(ban("192.0.2.7"))
+    ledger.finding(finding("f1"))
+    ledger.checkpoint(b"state", [b"offset"], 7, b"normal")
+    assert ledger.wait_written(10)
+    shutil.rmtree(path.parent)
+    ledger.decision(ban("192.0.2.8"))
+    assert ledger.wait_written(10)
+    loaded = load(path, NOW_TS, DAY_S)
+    assert set(loaded.active) == {"192.0.2.7", "192.0.2.8"}
+    assert (loaded.state, loaded.checkpoints, loaded.normal) == (b"state", [b"offset"], b"normal")
+    with Reader(path) as reader:
+        assert [each.id for each in reader.findings()] == ["f1"]
+    assert "deleted" in str(ledger.news())
+    assert ledger.news() is None, "once"
+    assert path.stat().st_mode & 0o777 == schema.FILE_MODE
+    assert sorted(each.name for each in path.parent.iterdir()) == ["ledger.db", "ledger.db-shm", "ledger.db-wal"]
+    assert not ledger.wants_restating(), "nothing is missing"
+
+
+def test_it_is_noticed_while_nothing_is_written(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(store, "LOOK_EVERY_S", 0.05)
+    ledger = Ledger(path, DAY_S, 1000, lambda: NOW_TS)
+    ledger.start()
     ledger.decision(ban("192.0.2.7"))
     assert ledger.wait_written(10)
-    assert not ledger.wants_restating()
+    path.unlink()
+    until(path.exists)
+    assert set(load(path, NOW_TS, DAY_S).active) == {"192.0.2.7"}
+    assert ledger.close(10)
+
+
+def test_what_was_deleted_is_kept_until_it_can_be_written(ledger: Ledger, path: Path) -> None:
+    ledger.decision(ban("192.0.2.7"))
+    assert ledger.wait_written(10)
     shutil.rmtree(path.parent)
+    path.parent.write_text("in the way")
+    ledger.decision(ban("192.0.2.8"))
+    until(lambda: ledger.trouble() is not None)
+    assert "1 decisions" in str(ledger.trouble())
+    assert "lost where tocsin is stopped before" in str(ledger.news())
+    path.parent.unlink()
+    assert ledger.wait_written(10)
+    assert set(load(path, NOW_TS, DAY_S).active) == {"192.0.2.7", "192.0.2.8"}
+    assert ledger.trouble() is None
+    assert "all that it held" in str(ledger.news())
+
+
+def test_where_another_file_has_taken_its_place_the_bans_are_asked_for(ledger: Ledger, path: Path) -> None:
+    ledger.decision(ban("192.0.2.7"))
+    assert ledger.wait_written(10)
+    path.rename(path.with_name("old"))
+    schema.make_file(path)
     ledger.decision(ban("192.0.2.8"))
     assert ledger.wait_written(10)
     assert set(load(path, NOW_TS, DAY_S).active) == {"192.0.2.8"}
