@@ -65,6 +65,7 @@ from tocsin.wiring import (
     resolver_of,
     rules_of,
     siege_settings,
+    with_processes,
 )
 
 SWITCH_S = 0.0005  # after which a thread that writes must let the one go on that bans; Python's own 5 ms are too long
@@ -290,6 +291,7 @@ class Watcher:
         errors = self.jailing.lost_by(jailed) if self.jailing is not None else []
         if errors:
             return self._refuse_reload(errors)
+        stays, config = with_processes(config, self.config)
         self.config = config
         self.policy.crawlers.take_up(self._published(self.policy.crawlers.published))
         self.watching.take_up(config, jailed)
@@ -304,7 +306,7 @@ class Watcher:
         self.allow.replace("configured", [(text, "[allow] in the configuration") for text in config.allow.addresses])
         self.crowd.configure(siege_settings(config))
         self.refresh_host(time.time())
-        self.announcer.say("reload", f"reloaded: {counted(self.rules)}")
+        self.announcer.say("reload", f"reloaded: {counted(self.rules)}{stays}")
         return []
 
     def _refuse_reload(self, errors: list[str]) -> list[str]:

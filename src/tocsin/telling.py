@@ -62,7 +62,7 @@ def _of_ban(decision: Decision, finding: Finding | None) -> str:
     if decision.action == "lift":
         return f"unban {decision.target}: {decision.note}"
     span_s = None if decision.end_ts is None else decision.end_ts - decision.start_ts
-    text = f"ban {decision.target} for {render_duration(span_s)}"
+    text = f"ban {decision.target} {'for good' if span_s is None else f'for {render_duration(span_s)}'}"
     if finding is not None:
         text += f": {finding.rule}, {finding.count} within {render_duration(finding.within_s)}"
     return text

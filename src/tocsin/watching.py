@@ -243,7 +243,8 @@ class Watching:
     def _hear(self, source: Tail | Journal) -> None:
         for notice in source.notices():
             self.notices.append(notice)
-            self._say(f"source-{notice.kind}", notice.text, source=notice.source)
+            text = notice.text if notice.source in {"", SOURCE} else f"{notice.source}: {notice.text}"
+            self._say(f"source-{notice.kind}", text, source=notice.source)
 
     def positions(self) -> list[bytes]:
         """Where each source stands, to be saved with what was made of its lines."""

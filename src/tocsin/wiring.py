@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
+import msgspec
 from msgspec import UNSET, structs
 
 from tocsin.config import Config, ConfigError, ConfigErrors
@@ -39,6 +40,18 @@ if TYPE_CHECKING:
 DEFAULT_RULES = "/etc/tocsin/rules.d"
 RANGES_MOST_BYTES = 4 << 20
 SERVERS_MOST = 3
+
+
+def with_processes(config: Config, before: Config) -> tuple[str, Config]:
+    """A configuration with the `[guard]` of the one before, which the running processes were made by and no reload
+    changes, and what to say of that; empty where it is the same.
+    """
+    wanted = structs.asdict(config.guard)
+    kept = [(name, value) for name, value in structs.asdict(before.guard).items() if value != wanted[name]]
+    if not kept:
+        return "", config
+    told = " and ".join(f"{name} = {msgspec.json.encode(value).decode()}" for name, value in kept)
+    return f"; it goes on with [guard] {told} until a restart", structs.replace(config, guard=before.guard)
 
 
 def rules_of(config: Config) -> tuple[CompiledRule, ...]:

@@ -103,6 +103,11 @@ def test_ban_and_unban_by_hand(guard: Guard) -> None:
     assert sorted(reply["lifted"]) == ["198.51.100.128/25", "2001:db8:1:2::/64"]
 
 
+def test_a_ban_for_good_is_said_as_such(guard: Guard) -> None:
+    guard.tell("ban", "198.51.100.9", "--forever")
+    wait_until(lambda: "tocsin: ban 198.51.100.9 for good\n" in guard.said_text(), "the guard tells the ban")
+
+
 def test_who_is_safe_is_refused(guard: Guard) -> None:
     done = guard.run_cli("ban", "192.0.2.200")
     assert done.returncode == 77

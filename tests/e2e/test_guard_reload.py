@@ -81,3 +81,22 @@ def test_a_good_file_is_taken_up_and_what_was_counted_still_counts(reloading: Re
     assert reloading.guard.in_kernel() == {"198.51.100.4"}, "two of three"
     reloading.knock("198.51.100.3", 1)
     reloading.guard.wait_banned("198.51.100.3")
+
+
+def test_what_only_a_restart_changes_is_said(reloading: Reloading) -> None:
+    """Where the ledger and the sockets are; the rules are taken up all the same."""
+    guard = reloading.guard
+    config = guard.config.read_text()
+    guard.config.write_text(config.replace(f'"{guard.state}"', '"/nonexistent"'))
+    for _ in range(2):
+        said = reloading.rule(RULE.replace("LIMIT", "2"), "reloaded")
+        assert f'it goes on with [guard] state_dir = "{guard.state}" until a restart' in said
+    guard.config.write_text(config)
+    assert "restart" not in reloading.rule(RULE.replace("LIMIT", "2"), "reloaded")
+
+
+def test_what_is_said_of_a_log_names_it(reloading: Reloading) -> None:
+    guard = reloading.guard
+    guard.log.rename(guard.log.with_suffix(".1"))
+    guard.log.touch()
+    wait_until(lambda: f"tocsin: {guard.log}: the old file is read to its end" in guard.said_text(), "the rotation")
