@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import chain, islice
 from pathlib import Path
 
@@ -18,11 +18,12 @@ from tocsin.decide.policy import Policy
 from tocsin.decide.reconcile import next_change_ts, reconciling
 from tocsin.enforce.client import Enforcer, InForce
 from tocsin.enforce.denials import Denials
+from tocsin.enforce.failing import Failing
 from tocsin.enforce.outgoing import Outgoing
 from tocsin.enforce.protocol import Actual, Changed, Denied, Receipts
 from tocsin.enforce.webfiles import marker_path
 from tocsin.ledger.store import Ledger
-from tocsin.model import Decision, Op, Receipt
+from tocsin.model import MAX_BAN_S, Decision, Op, Receipt
 
 READ_EVERY_S = 600.0
 LOOK_EVERY_S = 30.0
@@ -34,6 +35,8 @@ HEAR_EVERY_OPS = 250
 RESTATED_A_STEP = 200  # decisions, of 2 microseconds each
 RESTATE_EVERY_S = 0.02
 FAILURES_SAID = 20  # of one reading; the rest is counted
+
+READING = "reading"
 
 Say = Callable[..., None]
 
@@ -65,6 +68,8 @@ class Enforcing:
         self.receipts: dict[str, Receipt] = {}
         self.stopped: dict[str, tuple[int, int]] = {}
         self._arrival_ts: dict[str, float] = {}
+        self._refused: list[Receipt] = []
+        self._failing = Failing()
         self._outgoing = None if enforcer is None else Outgoing(enforcer)
         self._reading: InForce | None = None
         self._read_id: int | None = None
@@ -96,7 +101,7 @@ class Enforcing:
             left_s = end_ts - time.time()
             if left_s <= 0:
                 return  # read late, after a stop: its time is over
-            seconds = max(1, math.ceil(left_s))
+            seconds = max(1, math.ceil(left_s)) if left_s <= MAX_BAN_S else None
         self._send(Op("ban", decision.target, seconds, decision.id))
         if arrival_ts is not None and len(self._arrival_ts) < LATENCIES_KEPT:
             self._arrival_ts[decision.id] = arrival_ts
@@ -142,7 +147,8 @@ class Enforcing:
 
     def _on_receipts(self, message: Receipts) -> None:
         self.ledger.receipts(message.receipts)
-        failed = [receipt for receipt in message.receipts if not receipt.ok]
+        failed = [receipt for receipt in message.receipts if not (receipt.ok or _is_refused_ban(receipt))]
+        self._refused += filter(_is_refused_ban, message.receipts)
         for receipt in message.receipts:
             arrival_ts = self._arrival_ts.pop(receipt.decision, None)
             if arrival_ts is not None and receipt.ok:
@@ -150,16 +156,32 @@ class Enforcing:
         self.receipts.update((receipt.decision, receipt) for receipt in message.receipts if receipt.decision)
         while len(self.receipts) > RECEIPTS_KEPT:
             del self.receipts[next(iter(self.receipts))]
-        for receipt in failed[:FAILURES_SAID]:
-            self.say("failed", f"{receipt.verb} {receipt.subject} failed: {receipt.error}", subject=receipt.subject)
-        if len(failed) > FAILURES_SAID:
-            self.say("failed", f"{len(failed) - FAILURES_SAID} more changes failed")
+        self._note_failures(message.receipts, failed)
         self.error = failed[0].error if failed else ""
         if self._outgoing is not None and not message.revised:
             self._outgoing.answered(len(message.receipts))
             self.ready = self.ready or (self._planned and self._outgoing.settled)
-        if failed:
-            self._read_due_s = min(self._read_due_s, time.monotonic() + RETRY_S)
+
+    def _note_failures(self, receipts: Sequence[Receipt], failed: Sequence[Receipt]) -> None:
+        """Say what is new of them, and have them tried again."""
+        if self._failing:
+            for receipt in receipts:
+                if receipt.ok:
+                    self._failing.succeeded(f"{receipt.verb} {receipt.subject}")
+        new, now_s = [], time.monotonic()
+        for receipt in failed:
+            say, wait_s = self._failing.failed(f"{receipt.verb} {receipt.subject}", now_s)
+            new += [receipt] if say else []
+            self._read_due_s = min(self._read_due_s, now_s + wait_s)
+        for receipt in new[:FAILURES_SAID]:
+            self.say("failed", f"{receipt.verb} {receipt.subject} failed: {receipt.error}", subject=receipt.subject)
+        if len(new) > FAILURES_SAID:
+            self.say("failed", f"{len(new) - FAILURES_SAID} more changes failed")
+
+    def take_refused(self) -> list[Receipt]:
+        """The bans that the enforcer has refused since the last call: trying again does not help."""
+        refused, self._refused = self._refused, []
+        return refused
 
     def _on_part(self, message: Actual) -> None:
         """A piece of an answer to a reading or to a look."""
@@ -179,17 +201,21 @@ class Enforcing:
         if self.policy.remembering and actual.end_ts.keys() - self.policy.desired(now_ts).keys():
             self._read_due_s = time.monotonic()  # whether to adopt or to end those, only the history can tell
             return
+        pause_s = READ_EVERY_S
         if actual.error:
             self.error = actual.error
-            self.say("failed", f"the firewall cannot be read: {actual.error}")
+            say, pause_s = self._failing.failed(READING, time.monotonic())
+            if say:
+                self.say("failed", f"the firewall cannot be read: {actual.error}")
         else:
+            self._failing.succeeded(READING)
             self.error = ""
             if not self._adopted:
                 self._adopted = True
                 self._adopt(actual.remaining(now_ts), now_ts)
             self._reconcile(actual, now_ts)
             self._note_counters(actual)
-        self._read_due_s = time.monotonic() + (RETRY_S if actual.error else self._pause_s(now_ts))
+        self._read_due_s = time.monotonic() + min(pause_s, self._pause_s(now_ts))
         if self._read_again:
             self._read_again = False
             self.read_now()
@@ -203,8 +229,11 @@ class Enforcing:
         self._planned = True
         if first is None:
             self.ready = True
+            self._failing.clear()
             return
-        self.say("reconcile", f"reconciling: the kernel holds {len(actual.end_ts)} bans, {len(desired)} are in force")
+        if not self._failing:
+            text = f"reconciling: the kernel holds {len(actual.end_ts)} bans, {len(desired)} are in force"
+            self.say("reconcile", text)
         self._outgoing.planned(chain((first,), ops))
 
     def _adopt(self, remaining_s: Mapping[str, float | None], now_ts: float) -> None:
@@ -301,3 +330,7 @@ class Enforcing:
             return round(1000 * ordered[min(len(ordered) - 1, int(share * len(ordered)))], 3)
 
         return {"p50": at(0.5), "p99": at(0.99), "count": len(ordered)}
+
+
+def _is_refused_ban(receipt: Receipt) -> bool:
+    return receipt.refused and receipt.verb == "ban"

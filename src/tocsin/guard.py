@@ -194,6 +194,14 @@ class Watcher:
         self._arrival_ts = None
         self._on_decision(decision, None)
 
+    def take_back(self) -> None:
+        """End the bans that the enforcer has refused: what it does not take is in force nowhere. Of a rule's, no line
+        counts until it would have ended, or the next few would ban again.
+        """
+        self._arrival_ts = None
+        for receipt in self.enforcing.take_refused():
+            self.pipeline.pardon(receipt.subject, f"the firewall refused it: {receipt.error}", time.time())
+
     # -- from begin to end -------------------------------------------------------------------------------------------
 
     def begin(self) -> None:

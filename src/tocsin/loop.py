@@ -117,6 +117,7 @@ class Loop:
         if now_ts >= due_ts:
             watcher.read_logs()
         watcher.watching.tick()
+        watcher.take_back()
         watcher.enforcing.tick(now_s)
         if watcher.resolver is not None:
             watcher.resolver.ask(watcher.policy.crawlers.take_questions())

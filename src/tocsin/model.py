@@ -401,8 +401,14 @@ def is_host(subject: str) -> bool:
     return subject.endswith("/64") if ":" in subject else "/" not in subject
 
 
+MAX_BAN_S = 36500 * 86400
+"""The longest ban, a century; longer is for good."""
+
+
 class Op(Struct, frozen=True, gc=False):
-    """One change to the kernel: `ban` for `seconds` (None: for good) or `unban` of a target (see `target_of`)."""
+    """One change to the kernel: `ban` for `seconds` (1 to MAX_BAN_S, None: for good) or `unban` of a target (see
+    `target_of`).
+    """
 
     verb: Literal["ban", "unban"]
     subject: str
@@ -412,7 +418,7 @@ class Op(Struct, frozen=True, gc=False):
 
 class Receipt(Struct, frozen=True, gc=False):
     """What really happened to an Op; `subject` is a target, as there. `deny` and `allow` are of a class of requests,
-    whose subject is empty: whether the web server has it.
+    whose subject is empty: whether the web server has it. `refused`: the enforcer never takes such a ban.
     """
 
     verb: Literal["ban", "unban", "deny", "allow"]
@@ -422,3 +428,4 @@ class Receipt(Struct, frozen=True, gc=False):
     ts: float
     error: str = ""
     sockets_destroyed: int = 0
+    refused: bool = False

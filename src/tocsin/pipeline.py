@@ -135,10 +135,18 @@ class Pipeline:
             until_ts = self._judge(finding)
             if until_ts is not None and until_ts > finding.ts:
                 self.engine.mute(target_of(finding.subject, self.rules[finding.rule].services), until_ts)
-        if pardon is not None and (lift := self.policy.pardon(*pardon, answer.ts)) is not None:
-            self._hand_over_lifts()
+        if pardon is not None and (lift := self.pardon(*pardon, answer.ts)) is not None:
             self.engine.unmute(lift.target)
+
+    def pardon(self, target: str, why: str, now_ts: float) -> Decision | None:
+        """End a ban that was wrong, and that of a network to which it has led; the lift where it was in force. Its
+        lines stay unheard.
+        """
+        lift = self.policy.pardon(target, why, now_ts)
+        self._hand_over_lifts()
+        if lift is not None:
             self.on_decision(lift, None)
+        return lift
 
     def _hand_over_lifts(self) -> None:
         for lift in self.policy.take_lifts():

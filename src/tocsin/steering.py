@@ -14,13 +14,18 @@ from tocsin import __version__
 from tocsin.control import Reply, Request
 from tocsin.decide.policy import RefusedError
 from tocsin.decide.siege import REFUSED_TIMES, Siege, SiegeSettings, text_of
+from tocsin.decide.subjects import canonical
 from tocsin.detect.normal import LEARNT_AFTER_S, LEAST_VISITORS
 from tocsin.duration import render_duration
+from tocsin.enforce.addresses import own_addresses
+from tocsin.enforce.admission import LISTED, Admission, Limits, Refused, parse_allow
 from tocsin.importing import Arrival, Taken, refusal, take, take_back
 from tocsin.ledger.writer import Recollection
-from tocsin.model import Action, Decision, parts_of, target_of
+from tocsin.model import MAX_BAN_S, Action, Decision, Op, parts_of, target_of
 
 if TYPE_CHECKING:
+    from tocsin.config import Config
+    from tocsin.enforce.subjects import Network
     from tocsin.guard import Watcher
     from tocsin.sources.follow import Followed
 
@@ -35,6 +40,7 @@ class Steering:
     def __init__(self, watcher: Watcher) -> None:
         self.watcher = watcher
         self._moving: set[str] = set()  # decisions of the last portion of an import that the kernel has not answered
+        self._admission: tuple[Config, Admission] | None = None
         self._commands = {
             "status": self._status,
             "ban": self._ban,
@@ -60,18 +66,41 @@ class Steering:
 
     def _ban(self, request: Request) -> Reply:
         seconds = request.get("seconds")
-        if seconds is not None and (not isinstance(seconds, int | float) or not seconds >= 1):
-            raise ValueError(f"expected at least one second, or null for good, got {seconds!r}")
-        subject, now_ts, rule = str(request.get("subject")), time.time(), str(request.get("rule") or "")
+        if seconds is not None and (not isinstance(seconds, int | float) or not 1 <= seconds <= MAX_BAN_S):
+            longest = f"{MAX_BAN_S} ({render_duration(MAX_BAN_S)})"
+            raise ValueError(f"expected 1 to {longest} seconds, or null for good, got {seconds!r}")
+        subject, now_ts, rule = canonical(str(request.get("subject"))), time.time(), str(request.get("rule") or "")
+        self._refuse_the_hopeless(subject)
         decision = self.watcher.policy.ban(
             subject, seconds, now_ts, force=bool(request.get("force")), services=self._services(rule)
         )
         if rule:
             decision = msgspec.structs.replace(decision, rule=rule)
         self.watcher.carry_out(decision)
-        self.watcher.pipeline.engine.mute(decision.target, decision.end_ts or float("inf"))
         receipts = self._receipts([decision])
+        self.watcher.take_back()
+        if self.watcher.policy.end_of(decision.target) is not None:
+            self.watcher.pipeline.engine.mute(decision.target, decision.end_ts or float("inf"))
         return {"decision": msgspec.to_builtins(decision), "receipt": receipts[0] if receipts else None}
+
+    def _refuse_the_hopeless(self, subject: str) -> None:
+        """RefusedError for what the enforcer never takes, whoever insists. It judges itself; this is its judgement
+        beforehand, so that no ban is said to be in force meanwhile.
+        """
+        config = self.watcher.config
+        if self._admission is None or self._admission[0] is not config:
+            listed = parse_allow([*config.allow.addresses, *config.proxies.trusted])
+            self._admission = config, Admission(listed, Limits(), _own_addresses)
+        admission = self._admission[1]
+        admission.refresh()
+        try:
+            admission.admit(Op("ban", subject))
+        except Refused as refusal:
+            safe = self.watcher.policy.allow.reason(subject)
+            if safe is None:
+                raise RefusedError(f"{refusal}; --force does not change that") from refusal
+            first = "; take it off the allow list first" if str(refusal).endswith(LISTED) else ""
+            raise RefusedError(f"{subject} is safe ({safe}), --force does not change that{first}") from refusal
 
     def _unban(self, request: Request) -> Reply:
         """With `rule`, a jail's: where it closes single services, its own ban of the subject alone."""
@@ -294,6 +323,13 @@ class Steering:
             "readable": not followed.trouble,
             "why": followed.trouble or followed.polled or None,
         }
+
+
+def _own_addresses() -> list[Network]:
+    try:
+        return own_addresses()
+    except OSError:  # not told here; the enforcer is, and its refusal is heard
+        return []
 
 
 def _in_web_server(siege: Siege, cannot: Mapping[Action, str], *, observe: bool) -> dict[str, float | None]:

@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import subprocess
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,8 @@ from typing import Any
 import pytest
 from guarding import TOCSIN, Guard, guarding, request_line, scratch
 from netns import Namespace, missing, wait_until
+
+from tocsin.control import ask
 
 pytestmark = pytest.mark.root
 
@@ -108,14 +111,6 @@ def test_a_ban_for_good_is_said_as_such(guard: Guard) -> None:
     wait_until(lambda: "tocsin: ban 198.51.100.9 for good\n" in guard.said_text(), "the guard tells the ban")
 
 
-def test_who_is_safe_is_refused(guard: Guard) -> None:
-    done = guard.run_cli("ban", "192.0.2.200")
-    assert done.returncode == 77
-    assert "tocsin: 192.0.2.200 is safe (192.0.2.200: [allow] in the configuration)" in done.stderr
-    forced = guard.run_cli("ban", "192.0.2.200", "--forever", "--force", "--json")
-    assert json.loads(forced.stdout)["decision"]["end_ts"] is None
-
-
 def test_resetting_rules(guard: Guard) -> None:
     done = guard.run_cli("rules", "reset", "wordpress-xmlrpc")
     assert (done.returncode, done.stdout) == (0, "Rule wordpress-xmlrpc was not stopped; nothing to do.\n")
@@ -193,3 +188,51 @@ def test_check_proves_a_ban(namespace: Namespace) -> None:
         assert "combined, fits 100% of its last 1 lines" in said
         assert "All is well." in said
         assert "selftest" not in namespace.run("nft", "list", "ruleset")
+
+
+def test_a_ban_longer_than_any_is_refused_before_it_is_one(guard: Guard) -> None:
+    done = guard.run_cli("ban", "203.0.113.60", "--for", "99999999d")
+    assert done.returncode == 64
+    assert "expected one second to 36500d" in done.stderr
+    assert "for good is --forever" in done.stderr
+    reply = ask(guard.run_dir, {"cmd": "ban", "subject": "203.0.113.60", "seconds": 99999999 * 86400})
+    assert (reply["kind"], "36500d" in reply["error"]) == ("usage", True)
+    assert not guard.in_kernel()
+    assert guard.tell("ban", "203.0.113.60", "--for", "36500d") == "203.0.113.60 is banned for 36500d.\n"
+    assert "36500d" in guard.namespace.run("nft", "list", "set", "inet", "tocsin", "host4")
+
+
+@pytest.mark.parametrize(
+    ("subject", "what"),
+    [
+        ("127.0.0.1", "127.0.0.0/8: this machine itself"),
+        ("169.254.1.1", "169.254.0.0/16: link-local"),
+        ("fe80::1", "link-local"),
+        ("224.0.0.1", "multicast"),
+        ("192.0.2.200", "[allow] in the configuration), --force does not change that; take it off the allow list"),
+        ("203.0.0.0/8", "wider than the widest prefix allowed, /16"),
+    ],
+)
+def test_what_no_firewall_takes_is_refused_at_once(guard: Guard, subject: str, what: str) -> None:
+    for force in ((), ("--force",)):
+        done = guard.run_cli("ban", subject, *force)
+        assert done.returncode == 77
+        assert what in done.stderr
+        assert "insist" not in done.stderr
+    assert guard.need_status()["bans"]["active"] == 0
+    assert not guard.in_kernel()
+
+
+def test_a_ban_that_the_firewall_refuses_is_none(guard: Guard) -> None:
+    """The enforcer has its allow list from the start: what a reload takes off it, only it still knows."""
+    guard.configure("")
+    assert ask(guard.run_dir, {"cmd": "reload"})["ok"]
+    done = guard.run_cli("ban", "192.0.2.200", "--for", "1h")
+    assert done.returncode == 69
+    assert "the firewall refused: 192.0.2.200 holds an address of the allowlist" in done.stderr
+    assert guard.need_status()["bans"]["active"] == 0
+    wait_until(lambda: guard.tell("bans").startswith("0 bans in force"), "the ledger knows of no ban")
+    time.sleep(2.5)  # the reconciling that followed would have tried again each second
+    assert guard.said_text().count("holds an address of the allowlist") == 1
+    assert "reconciling" not in guard.said_text()
+    assert "192.0.2.200 is not banned now" in guard.tell("why", "192.0.2.200")

@@ -230,8 +230,8 @@ def timed_ban(running: Running, subject: str) -> float:
 def test_a_dry_run_judges_and_changes_nothing(site: Site) -> None:
     """The same commands, the same judgement, an empty ruleset."""
     code = """
-from tocsin.enforce.nftables import Change, Firewall
-from tocsin.enforce.subjects import Target, parse_subject
+from tocsin.enforce.nftables import Firewall
+from tocsin.enforce.subjects import Change, Target, parse_subject
 firewall = Firewall(dry_run=True)
 firewall.ensure()
 sound = [Change(parse_subject(one), True, 60) for one in ("192.0.2.1", "10.0.0.0/24", "2001:db8::/64", "2001:db8::1")]

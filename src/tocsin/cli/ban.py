@@ -32,7 +32,7 @@ def ban(
         ),
     ] = None,
     forever: Annotated[bool, typer.Option("--forever", help="For good.")] = False,
-    force: Annotated[bool, typer.Option("--force", help="Even where it hits somebody on the allow list.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Even where it hits a router, name server or login.")] = False,
     config: options.ConfigFile = None,
     as_json: options.Json = False,
 ) -> None:
@@ -132,13 +132,15 @@ def _unban(out: Output, config: Config, request: dict[str, Any]) -> list[Failure
 
 def _seconds(text: str) -> float:
     from tocsin.duration import parse_duration_s  # noqa: PLC0415  see main
+    from tocsin.model import MAX_BAN_S  # noqa: PLC0415  see main
 
     try:
         seconds = parse_duration_s(float(text) if text.replace(".", "", 1).isdigit() else text)
     except ValueError as error:
         raise Failure(failure.USAGE, f"--for: {error}; for good is --forever") from error
-    if seconds < 1:
-        raise Failure(failure.USAGE, f"--for: expected at least one second, got {text!r}")
+    if not 1 <= seconds <= MAX_BAN_S:
+        bounds = f"one second to {MAX_BAN_S // 86400}d"
+        raise Failure(failure.USAGE, f"--for: expected {bounds}, got {text!r}; for good is --forever")
     return seconds
 
 

@@ -19,9 +19,10 @@ CACHED_SUBJECTS = 1 << 15
 BUILT_IN = (
     ("0.0.0.0/8", "no address of a client"),
     ("127.0.0.0/8", "this machine itself"),
+    ("169.254.0.0/16", "link-local"),
     ("224.0.0.0/4", "multicast"),
     ("255.255.255.255", "broadcast"),
-    ("::/127", "this machine itself"),
+    ("::/96", "this machine itself"),
     ("fe80::/10", "link-local: the router is reached through it"),
     ("ff00::/8", "multicast"),
 )

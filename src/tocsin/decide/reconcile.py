@@ -15,7 +15,7 @@ import math
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from typing import TYPE_CHECKING
 
-from tocsin.model import Op
+from tocsin.model import MAX_BAN_S, Op
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -27,9 +27,6 @@ TOLERANCE_S = 5.0
 # A prefix that folds a longer ban gives way to it this long before its own end: ending itself, it would leave the
 # folded one free until somebody looks.
 HANDOVER_S = 1.0
-
-# A span beyond this is for good: a century, the longest that the enforcer takes.
-FOR_GOOD_S = 36500 * 86400
 
 _MISSING = -1.0
 
@@ -90,7 +87,7 @@ def in_force(
 
     Ends more than a century away become None.
     """
-    latest_ts = now_ts + FOR_GOOD_S
+    latest_ts = now_ts + MAX_BAN_S
     wanted = {
         subject: end_ts if end_ts is not None and end_ts <= latest_ts else None
         for subject, end_ts in desired.items()

@@ -9,8 +9,16 @@ from typing import TYPE_CHECKING
 from msgspec import Struct
 
 from tocsin.enforce.addresses import own_addresses
-from tocsin.enforce.nftables import MAX_BAN_S, Change
-from tocsin.enforce.subjects import IPV4_PREFIX_MIN, IPV6_PREFIX_MIN, NEVER, Spared, parse_subject, render_target
+from tocsin.enforce.subjects import (
+    IPV4_PREFIX_MIN,
+    IPV6_PREFIX_MIN,
+    NEVER,
+    Change,
+    Spared,
+    parse_subject,
+    render_target,
+)
+from tocsin.model import MAX_BAN_S
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -27,6 +35,9 @@ class Limits(Struct, frozen=True):
     ipv6_prefix_min: int = IPV6_PREFIX_MIN
     own_refresh_s: float = 10.0
     changed_interval_s: float = 0.2
+
+
+LISTED = "holds an address of the allowlist"
 
 
 class Refused(Exception):  # noqa: N818  an answer, not an accident
@@ -88,7 +99,7 @@ class Admission:
         if Spared(self._own).overlaps(target):
             return "holds an address of this machine"
         if Spared(self._allow).overlaps(target):
-            return "holds an address of the allowlist"
+            return LISTED
         return "holds loopback, link-local, multicast or other addresses that no attacker can have"
 
 

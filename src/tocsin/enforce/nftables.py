@@ -21,11 +21,11 @@ import ctypes
 import errno
 import time
 from enum import Enum
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from tocsin.enforce import netlink, ruleset
 from tocsin.enforce.elements import NFT_MSG_GETGEN, PERMANENT, Element, has_elements, look_up_all, service_sets
-from tocsin.enforce.subjects import HASH_PREFIX, INTERVAL_SETS, SERVICE_KINDS, Target, service_set, services_of
+from tocsin.enforce.subjects import HASH_PREFIX, INTERVAL_SETS, SERVICE_KINDS, Change, Target, service_set, services_of
 from tocsin.enforce.writing import Writer
 from tocsin.memory import give_back
 from tocsin.services import COLLECTIONS_MAX
@@ -33,9 +33,6 @@ from tocsin.services import COLLECTIONS_MAX
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-
-# Longest ban; longer is for good.
-MAX_BAN_S = 36500 * 86400
 
 # Elements in one transaction: all its messages have to fit netlink's buffer (EMSGSIZE). A host takes 40 bytes, three
 # times that where it is renewed; a prefix, being two entries, 70.
@@ -72,14 +69,6 @@ class _State(Enum):
     MISSING = "to be added"
     OTHER = "to be renewed or taken out"
     SAME = "as wanted"
-
-
-class Change(NamedTuple):
-    """One element to put in for `seconds` (None: for good), or, with `ban` False, to take out."""
-
-    target: Target
-    ban: bool
-    seconds: int | None = None
 
 
 class Libnftables:

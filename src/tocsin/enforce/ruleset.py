@@ -8,14 +8,13 @@ from __future__ import annotations
 from itertools import groupby
 from typing import TYPE_CHECKING
 
-from tocsin.enforce.subjects import INTERVAL_SETS, SERVICE_KINDS, Target, kind_of, render_target, service_set
+from tocsin.enforce.subjects import INTERVAL_SETS, SERVICE_KINDS, Change, Target, kind_of, render_target, service_set
 from tocsin.model import parts_of
 from tocsin.services import PORT_MAX, parse_services
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
-    from tocsin.enforce.nftables import Change
 
 TABLE = "tocsin"
 

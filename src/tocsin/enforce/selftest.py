@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING
 
 from tocsin.enforce import netlink
 from tocsin.enforce.elements import look_up
-from tocsin.enforce.nftables import Change, Firewall, FirewallError
+from tocsin.enforce.nftables import Firewall, FirewallError
 from tocsin.enforce.protocol import Step
 from tocsin.enforce.sockets import destroy_sockets
-from tocsin.enforce.subjects import parse_subject
+from tocsin.enforce.subjects import Change, parse_subject
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator

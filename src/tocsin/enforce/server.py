@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Literal
 from tocsin.enforce import netlink
 from tocsin.enforce.admission import Admission, Limits, Refused
 from tocsin.enforce.events import RulesetMonitor
-from tocsin.enforce.nftables import Change, Firewall, FirewallError
+from tocsin.enforce.nftables import Firewall, FirewallError
 from tocsin.enforce.protocol import (
     Allow,
     Apply,
@@ -46,7 +46,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
     from tocsin.enforce.denying import Denying
-    from tocsin.enforce.subjects import Network, Target
+    from tocsin.enforce.subjects import Change, Network, Target
     from tocsin.model import Op
 
 # While this much of what we said is unread, nothing more is taken in and no set is read: the far side sets the pace.
@@ -218,7 +218,7 @@ class Server:
             receipts = []
             for op in message.ops:
                 if index in refused:
-                    receipts.append(_receipt(op, now_ts, refused[index]))
+                    receipts.append(_receipt(op, now_ts, refused[index], refused=True))
                 else:
                     change, error = next(results)
                     receipts.append(_receipt(op, now_ts, error))
@@ -300,5 +300,5 @@ class Server:
         self._monitor.ignore_own()
 
 
-def _receipt(op: Op, now_ts: float, error: str) -> Receipt:
-    return Receipt(op.verb, op.subject, op.decision, ok=not error, ts=now_ts, error=error)
+def _receipt(op: Op, now_ts: float, error: str, *, refused: bool = False) -> Receipt:
+    return Receipt(op.verb, op.subject, op.decision, ok=not error, ts=now_ts, error=error, refused=refused)

@@ -43,6 +43,14 @@ class Target(NamedTuple):
     prefix: int
 
 
+class Change(NamedTuple):
+    """One element to put in for `seconds` (None: for good), or, with `ban` False, to take out."""
+
+    target: Target
+    ban: bool
+    seconds: int | None = None
+
+
 def service_set(kind: str, services: str) -> str:
     """The set of the hosts of a kind (`host4`, `host6`) that are closed to services."""
     return f"{kind}.{services.replace(',', '_')}"

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from tocsin.decide.reconcile import FOR_GOOD_S, HANDOVER_S, TOLERANCE_S, in_force, next_change_ts, reconcile
-from tocsin.model import Op
+from tocsin.decide.reconcile import HANDOVER_S, TOLERANCE_S, in_force, next_change_ts, reconcile
+from tocsin.model import MAX_BAN_S, Op
 
 NOW = 1_700_000_000.0
 
@@ -28,8 +28,8 @@ def unban(subject: str) -> Op:
         pytest.param({"192.0.2.1": NOW + 59.2}, {}, [ban("192.0.2.1", 60)], id="rounded up"),
         pytest.param({"192.0.2.1": NOW + 0.01}, {}, [ban("192.0.2.1", 1)], id="never less than a second"),
         pytest.param({"192.0.2.1": None}, {}, [ban("192.0.2.1", None)], id="for good"),
-        pytest.param({"192.0.2.1": NOW + FOR_GOOD_S + 1}, {}, [ban("192.0.2.1", None)], id="beyond a century"),
-        pytest.param({"192.0.2.1": NOW + FOR_GOOD_S + 1}, {"192.0.2.1": None}, [], id="beyond a century, there"),
+        pytest.param({"192.0.2.1": NOW + MAX_BAN_S + 1}, {}, [ban("192.0.2.1", None)], id="beyond a century"),
+        pytest.param({"192.0.2.1": NOW + MAX_BAN_S + 1}, {"192.0.2.1": None}, [], id="beyond a century, there"),
         pytest.param({"192.0.2.1": NOW}, {}, [], id="over"),
         pytest.param({"192.0.2.1": NOW - 5}, {"192.0.2.1": 99.0}, [unban("192.0.2.1")], id="over, but there"),
         pytest.param({"192.0.2.1": NOW + 60}, {"192.0.2.1": 60.0}, [], id="right"),

@@ -8,8 +8,7 @@ import pytest
 
 from tocsin.enforce.addresses import own_addresses
 from tocsin.enforce.admission import Admission, Limits, Refused, parse_allow
-from tocsin.enforce.nftables import Change
-from tocsin.enforce.subjects import Network, parse_subject
+from tocsin.enforce.subjects import Change, Network, parse_subject
 from tocsin.model import Op
 
 

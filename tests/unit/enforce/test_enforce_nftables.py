@@ -6,9 +6,10 @@ import re
 
 import pytest
 
-from tocsin.enforce.nftables import CHUNK_HOSTS, MAX_BAN_S, Change, FirewallError, is_denied
+from tocsin.enforce.nftables import CHUNK_HOSTS, FirewallError, is_denied
 from tocsin.enforce.ruleset import SET_SIZE, render_new, render_renewal, render_table
-from tocsin.enforce.subjects import SETS, parse_subject
+from tocsin.enforce.subjects import SETS, Change, parse_subject
+from tocsin.model import MAX_BAN_S
 
 
 def ban(subject: str, seconds: int | None = 60) -> Change:
