@@ -27,11 +27,14 @@ def apply_rules(out: Output, report: Report, config: Config, *, yes: bool) -> No
     if not yes and not sys.stdin.isatty():
         raise Failure(USAGE, "--apply asks before it changes anything: run it on a terminal, or add --yes")
     folder = _folder(config)
+    absent: Failure | None = None
     for remedy in rules.values():
         if yes or _agreed(remedy):
-            _apply(out, config, folder / f"{remedy.rule}.toml", remedy)
+            absent = _apply(out, config, folder / f"{remedy.rule}.toml", remedy) or absent
         else:
             out.note(f"{remedy.rule}: left out")
+    if absent is not None:
+        raise absent
 
 
 def _folder(config: Config) -> Path:
@@ -53,27 +56,38 @@ def safe_lines(text: str) -> str:
     return "\n".join(map(safe, text.splitlines()))
 
 
-def _apply(out: Output, config: Config, file: Path, remedy: Remedy) -> None:
+def _apply(out: Output, config: Config, file: Path, remedy: Remedy) -> Failure | None:
+    """None, or why no guard took the rule, which is written all the same."""
     try:
         read_rules(remedy.apply, str(file), {})
     except RuleErrors as error:
         raise Failure(DATA, f"the rule {remedy.rule} is not sound, which is a mistake in tocsin: {error}") from error
-    before = file.read_text() if file.exists() else None
     try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_text(remedy.apply)
+        there = _written(file, remedy.apply)
     except OSError as error:
         code = NO_PERMISSION if isinstance(error, PermissionError) else UNAVAILABLE
         raise Failure(code, f"{file}: {error.strerror}; run as root (sudo)") from error
+    if there is None:
+        out.note(f"{file} is there and says something else: left as it is; delete it to have this rule written")
+        return None
     try:
         reply = ask(config, {"cmd": "reload"})
     except Failure as absent:
-        out.note(f"{file} is written; no guard took it: {absent.lines[0]}")
-        return
+        return Failure(absent.code, f"{file} is written; no guard took it: {absent.lines[0]}")
     if reply["errors"]:
-        if before is None:
+        if not there:
             file.unlink()
-        else:
-            file.write_text(before)
         raise Failure(UNAVAILABLE, f"the guard refused the rule, and it was taken back: {'; '.join(reply['errors'])}")
     out.note(f"{remedy.rule}: at work; it stands in {file} (delete it and run `systemctl reload tocsin` to undo)")
+    return None
+
+
+def _written(file: Path, text: str) -> bool | None:
+    """Write a new file. True where it said the same already; None where it says something else, which is not ours."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        with file.open("x", encoding="utf-8") as new:
+            new.write(text)
+    except FileExistsError:
+        return True if file.read_bytes() == text.encode() else None
+    return False

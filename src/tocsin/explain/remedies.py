@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import zlib
 from collections.abc import Iterator, Sequence
 
 from tocsin.enforce.pasting import denial_rule
@@ -86,9 +87,16 @@ def denial_of(signature: Signature, facts: Sequence[Fact]) -> str:
 
 def rule_of(cause: Cause, one: Carried) -> tuple[str, str]:
     """The id and the text of a rule in Tocsin's language that stops a class; both empty where no such rule can."""
-    name = f"explained-{_slug(one.signature)}"
+    name = name_of(one.signature)
     text = toml_of(name, cause, one.signature, max(1, min(_MOST_TOLERATED, round(one.each / 2))))
     return (name, text) if text else ("", "")
+
+
+def name_of(signature: Signature) -> str:
+    """The id of a class's rule: the same for the same class in every report, another for every other class."""
+    words = re.findall(r"[a-z0-9]+", (signature.path or signature.user_agent or "requests").lower())
+    digest = zlib.crc32(_where(signature).encode("utf-8", "backslashreplace"))
+    return f"explained-{'-'.join(words[:4])[:40] or 'requests'}-{digest:08x}"
 
 
 def toml_of(name: str, title: str, signature: Signature, limit: int) -> str:
@@ -136,11 +144,6 @@ def _where(signature: Signature) -> str:
 
 def _toml(text: str) -> str:
     return json.dumps(text, ensure_ascii=False).replace("\x7f", "\\u007f")  # now they are TOML's basic strings, too
-
-
-def _slug(signature: Signature) -> str:
-    words = re.findall(r"[a-z0-9]+", (signature.path or signature.user_agent or "requests").lower())
-    return "-".join(words[:4])[:40] or "requests"
 
 
 def _limits(cause: Cause, facts: Sequence[Fact], capacity: Capacity) -> Iterator[Remedy]:

@@ -28,9 +28,9 @@ ban    = "1d"
 """
 
 
-def report(rule: str = RULE) -> Report:
-    remedy = Remedy(say("a rule"), rule, rule="explained-xmlrpc-php")
-    incident = Incident(0.0, 1.0, 0.0, "request-flood", 0.9, say("x"), (), (), remedies=(remedy,))
+def report(*rules: str) -> Report:
+    remedies = tuple(Remedy(say("a rule"), rule, rule=rule[1:].partition("]")[0]) for rule in rules or (RULE,))
+    incident = Incident(0.0, 1.0, 0.0, "request-flood", 0.9, say("x"), (), (), remedies=remedies)
     return Report((), (incident,), quiet=False)
 
 
@@ -63,16 +63,26 @@ def test_what_the_guard_refuses_is_taken_back(tmp_path: Path, monkeypatch: pytes
     assert not list(tmp_path.iterdir())
 
 
-def test_without_a_guard_the_rule_stays_for_later(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_without_a_guard_the_rules_stay_for_later(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def ask(_config: Config, _request: Request) -> dict[str, object]:
         raise Failure(UNAVAILABLE, "no guard is running")
 
     monkeypatch.setattr(applying, "ask", ask)
+    with pytest.raises(Failure, match="no guard is running") as absent:
+        apply_rules(Output(), report(RULE, RULE.replace("xmlrpc", "other")), config(tmp_path), yes=True)
+    assert absent.value.code == UNAVAILABLE
+    assert len(list(tmp_path.iterdir())) == 2
+
+
+def test_a_file_that_says_something_else_is_left_as_it_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    asked = answering(monkeypatch)
+    file = tmp_path / "explained-xmlrpc-php.toml"
+    file.write_text("# mine\n")
     apply_rules(Output(), report(), config(tmp_path), yes=True)
-    assert len(list(tmp_path.iterdir())) == 1
-    assert "no guard is running" in capsys.readouterr().err
+    assert (file.read_text(), asked) == ("# mine\n", [])
+    assert "left as it is" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(("answer", "written"), [("y\n", 1), ("\n", 0), ("", 0), ("no\n", 0)])
