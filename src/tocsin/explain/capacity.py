@@ -18,8 +18,8 @@ class Capacity(Struct, frozen=True):
     """Memory and workers as the samples show them, bytes; None where none does.
 
     `memory_bytes` is what there is (the cgroup's limit where that was hit); `worker_bytes` the mean of a web worker,
-    `workers` how many there were at most, `others_bytes` what all else held then; `allowed` how many the configuration
-    allows, where a limit was reached that said so.
+    `workers` how many there were at most, `others_bytes` what all else held then, `ran_out` that memory gave out with
+    them; `allowed` how many the configuration allows, where a limit was reached that said so.
     """
 
     memory_bytes: int | None = None
@@ -29,13 +29,15 @@ class Capacity(Struct, frozen=True):
     others_bytes: int = 0
     allowed: int | None = None
     limit: str = ""
+    ran_out: bool = False
 
     @property
     def fitting(self) -> int | None:
-        """How many workers would have fitted into memory beside all else."""
+        """How many workers would have fitted into memory beside all else: fewer than those with which it gave out."""
         if not self.memory_bytes or not self.worker_bytes:
             return None
-        return max(1, (self.memory_bytes - self.others_bytes) // self.worker_bytes)
+        fitting = (self.memory_bytes - self.others_bytes) // self.worker_bytes
+        return max(1, min(fitting, self.workers - 1) if self.ran_out and self.workers else fitting)
 
 
 def capacity_of(facts: Iterable[Fact]) -> Capacity:
@@ -59,8 +61,17 @@ def capacity_of(facts: Iterable[Fact]) -> Capacity:
         return Capacity(memory, allowed=allowed, limit=limit)
     workers, sample = best
     others = sum(each.rss_bytes for each in sample.processes if not is_worker(each.name))
+    ran_out = sample.kind == "oom-report"
+    if ran_out:
+        others += _unaccounted(sample)
     mean = workers.rss_bytes // max(1, workers.count)
-    return Capacity(memory, workers.name, mean or None, workers.count, others, allowed, limit)
+    return Capacity(memory, workers.name, mean or None, workers.count, others, allowed, limit, ran_out)
+
+
+def _unaccounted(report: Sample) -> int:
+    """What a report of memory run out leaves to the kernel itself, its slabs and page tables: no process held it."""
+    memory = report.limit_bytes or report.memory_bytes or 0
+    return max(0, memory - sum(each.rss_bytes for each in report.processes))
 
 
 def is_worker(name: str) -> bool:

@@ -17,7 +17,7 @@ from tocsin.model import AppError, LimitReached, ServiceState, Signature
 from tocsin.rules import RuleErrors, read_rules
 
 _MARGIN = 0.9
-"""Of the workers that fit into memory, so many are advised: caches want room too."""
+"""Of the workers that fit into memory, so many are advised: caches want room, too."""
 
 _MOST_SPILL = 0.05
 _MOST_VISITORS = 0.2
@@ -25,8 +25,8 @@ _MOST_TOLERATED = 3
 
 
 def remedies_of(cause: Cause, top: Accused | None, facts: Sequence[Fact], capacity: Capacity) -> tuple[Remedy, ...]:
-    """The remedies, what is needed now first."""
-    return (*_restart(facts), *_against(cause, top, facts), *_limits(cause, facts, capacity), *_record(cause))
+    """The remedies, what is needed now first; the worker limit only where the verdict is about it."""
+    return (*_restart(facts), *_against(cause, top, facts), *_record(cause), *_limits(cause, facts, capacity))
 
 
 def is_narrow(top: Accused) -> bool:
@@ -157,7 +157,7 @@ def _limits(cause: Cause, facts: Sequence[Fact], capacity: Capacity) -> Iterator
         capacity.workers >= advised or (capacity.allowed or 0) > advised
     ):
         text = say(
-            "cap the workers at what the memory holds: {fitting} of {size:size} each fit beside the rest",
+            "cap the workers at what the memory holds: at most {fitting} of {size:size} each fit beside the rest",
             fitting=fitting,
             size=capacity.worker_bytes,
         )

@@ -9,10 +9,11 @@ from explain_made import fact
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tocsin.explain.capacity import capacity_of
 from tocsin.explain.effect import with_effects
 from tocsin.explain.model import Coverage, Incident, Remedy, Report, say
-from tocsin.explain.remedies import denial_of, toml_of
-from tocsin.model import AppError, Signature
+from tocsin.explain.remedies import denial_of, name_of, remedies_of, toml_of
+from tocsin.model import AppError, Processes, Sample, Signature
 from tocsin.rules import read_rules
 
 LINE = '{} - - [14/Sep/2026:13:33:{:02} +0000] "POST /xmlrpc.php HTTP/1.1" 200 5 "-" "x"\n'
@@ -60,3 +61,20 @@ def test_a_rule_is_replayed_over_the_same_logs(tmp_path: Path) -> None:
     told = with_effects(Report((Coverage(str(log), "access", None, None, 20, 0),), (incident,), quiet=False))
     args = told.incidents[0].remedies[0].text.args
     assert (args["banned"], args["others"], args["stopped"]) == (2, 1, 14)
+
+
+def test_what_ran_when_memory_gave_out_did_not_fit() -> None:
+    """The kernel's own share stands in no process's row: 16 workers and a database are 895 of 980 MiB."""
+    table = (Processes("apache2", 16, 594 << 20), Processes("mariadbd", 1, 301 << 20))
+    capacity = capacity_of([fact(0, Sample(0.0, "oom-report", table, memory_bytes=980 << 20))])
+    assert capacity.fitting == 15
+    first, last = remedies_of("unknown", None, [], capacity)
+    assert (first.apply[:1], last.apply) == ("*", "MaxRequestWorkers 13")  # what is not proven is asked about first
+    calm = capacity_of([fact(0, Sample(0.0, "ps", table, memory_bytes=980 << 20))])
+    assert calm.fitting == 18
+
+
+def test_each_class_has_a_rule_of_its_own() -> None:
+    names = {name_of(Signature("POST", "/xmlrpc.php", user_agent=agent)) for agent in ("a", "b", None)}
+    assert len(names) == 3
+    assert all(name.startswith("explained-xmlrpc-php-") for name in names)

@@ -314,8 +314,8 @@ cache the answer, or index what it searches; until then limit how often it may b
 = mettez la réponse en cache, ou indexez ce qu’elle cherche ; d’ici là, limitez la fréquence des demandes
 nobody is to be banned: let a page cache answer visitors who are not logged in
 = il ne faut bannir personne : laissez un cache de pages répondre aux visiteurs non connectés
-cap the workers at what the memory holds: {fitting} of {size:size} each fit beside the rest
-= limitez les processus serveur à ce que la mémoire contient : il en tient {fitting}, de {size:size} chacun
+cap the workers at what the memory holds: at most {fitting} of {size:size} each fit beside the rest
+= limitez les processus serveur à ce que la mémoire contient : il en tient au plus {fitting}, de {size:size} chacun
 to know next time: keep the access logs, and take a snapshot of processes and connections each minute
 = pour savoir la prochaine fois : gardez les journaux d’accès, et relevez chaque minute les processus et les
   connexions
