@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from collections.abc import Set as AbstractSet
 from datetime import UTC, tzinfo
 from pathlib import Path
 
-from msgspec import structs
+from msgspec import Struct, structs
 
-from tocsin.explain.model import Incident, Remedy, Report, say
+from tocsin.explain.model import Incident, Remedy, Report, Said, say
+from tocsin.explain.remedies import tolerating, turning_away
 from tocsin.model import Decision, Finding
 from tocsin.replay import Replay
 from tocsin.rules import compile_rule, read_rules
@@ -17,58 +19,120 @@ MOST_BYTES = 512 << 20
 """Of more, a replay would take longer than the explanation itself."""
 
 
-def with_effects(report: Report, now_ts: float | None = None, zone: tzinfo | None = None) -> Report:
-    """The report, each proposed rule with what it would have stopped in the report's own access logs.
+_MOST_OTHERS = 0.02
+"""Of those that a rule bans, more who are not to be banned make it no remedy."""
 
-    Logs inside archives, and more than MOST_BYTES of them, are not read again: then nothing is added.
+_HIGHER = (10, 30)
+"""Limits that are tried where a rule's own hits others."""
+
+
+class _Effect(Struct, frozen=True):
+    """What a rule would have done: how many it bans, how many of them are not to be banned, the lines that it stops."""
+
+    banned: int
+    others: int
+    stopped: int
+
+    @property
+    def is_harm(self) -> bool:
+        return self.others > _MOST_OTHERS * self.banned
+
+    @property
+    def is_none(self) -> bool:
+        return not self.stopped
+
+
+def with_effects(report: Report, now_ts: float | None = None, zone: tzinfo | None = None) -> Report:
+    """The report, each proposed rule with what it would have stopped in the report's own access logs. A rule that would
+    have banned others, or stopped nothing, is taken out, and a note says so: in its place stands one with a higher
+    limit, or what the web server can do.
+
+    Logs inside archives, and more than MOST_BYTES of them, are not read again: then nothing is changed.
     """
     paths = [Path(one.source) for one in report.coverage if one.kind == "access"]
     if not paths or not all(map(Path.is_file, paths)) or sum(path.stat().st_size for path in paths) > MOST_BYTES:
         return report
-    known: dict[str, Remedy] = {}
-    incidents = tuple(_told(incident, paths, now_ts, zone or UTC, known) for incident in report.incidents)
+    guilty = {subject for incident in report.incidents for subject in incident.ban}
+    known: dict[str, tuple[str, _Effect]] = {}
+
+    def replayed(rule: str) -> _Effect:
+        return _replayed(rule, paths, now_ts, zone or UTC, guilty)
+
+    incidents = tuple(_told(incident, replayed, known) for incident in report.incidents)
     return structs.replace(report, incidents=incidents)
 
 
-def _told(
-    incident: Incident, paths: Sequence[Path], now_ts: float | None, zone: tzinfo, known: dict[str, Remedy]
-) -> Incident:
-    remedies = []
+def _told(incident: Incident, replayed: Callable[[str], _Effect], known: dict[str, tuple[str, _Effect]]) -> Incident:
+    remedies, notes = [], []
     for remedy in incident.remedies:
-        if remedy.rule and remedy.apply not in known:
-            known[remedy.apply] = _replayed(remedy, paths, now_ts, zone, set(incident.ban))
-        remedies.append(known.get(remedy.apply, remedy) if remedy.rule else remedy)
-    return structs.replace(incident, remedies=tuple(remedies))
+        if not remedy.rule:
+            remedies.append(remedy)
+            continue
+        if remedy.apply not in known:
+            known[remedy.apply] = _tried(remedy.apply, replayed)
+        rule, effect = known[remedy.apply]
+        if not effect.is_harm and not effect.is_none:
+            remedies.append(structs.replace(remedy, text=_effect_told(remedy.text, effect), apply=rule))
+            continue
+        notes.append(_refused(effect))
+        if remedy.instead:
+            remedies.append(Remedy(turning_away(is_usual=effect.is_harm), remedy.instead))
+    return structs.replace(incident, remedies=tuple(remedies), notes=(*incident.notes, *notes))
 
 
-def _replayed(remedy: Remedy, paths: Sequence[Path], now_ts: float | None, zone: tzinfo, guilty: set[str]) -> Remedy:
-    banned: dict[str, float] = {}
+def _tried(rule: str, replayed: Callable[[str], _Effect]) -> tuple[str, _Effect]:
+    """A rule and what it does; with a higher limit, where that keeps others out of it and it still stops something."""
+    first = replayed(rule)
+    if first.is_harm:
+        for limit in _HIGHER:
+            higher = tolerating(rule, limit)
+            effect = replayed(higher)
+            if effect.is_none:
+                break
+            if not effect.is_harm:
+                return higher, effect
+    return rule, first
+
+
+def _replayed(
+    rule: str, paths: Sequence[Path], now_ts: float | None, zone: tzinfo, guilty: AbstractSet[str]
+) -> _Effect:
+    banned: set[str] = set()
 
     def decided(decision: Decision, _finding: Finding | None) -> None:
         if decision.action == "ban" and decision.held is None:
-            banned.setdefault(decision.subject, decision.start_ts)
+            banned.add(decision.subject)
 
-    rules = [compile_rule(rule) for rule in read_rules(remedy.apply, remedy.rule, {})]
+    rules = [compile_rule(each) for each in read_rules(rule, "explained", {})]
     summary = Replay(paths, rules, zone, now_ts, decided, contrast=False).run()
-    if not banned:
-        text = say("{remedy}; replayed over these logs it would have banned nobody", remedy=remedy.text)
-        return structs.replace(remedy, text=text)
-    others = len(banned.keys() - guilty)
-    if not others:
-        text = say(
+    return _Effect(len(banned), len(banned - guilty), summary.stopped)
+
+
+def _effect_told(remedy: Said, effect: _Effect) -> Said:
+    if not effect.others:
+        return say(
             "{remedy}; replayed over these logs it bans {banned} addresses, all of them to be banned, and stops "
             "{stopped} of their lines",
-            remedy=remedy.text,
-            banned=len(banned),
-            stopped=summary.stopped,
+            remedy=remedy,
+            banned=effect.banned,
+            stopped=effect.stopped,
         )
-        return structs.replace(remedy, text=text)
-    text = say(
+    return say(
         "{remedy}; replayed over these logs it bans {banned} addresses, {others} of them not among those to ban, and "
         "stops {stopped} of their lines",
-        remedy=remedy.text,
-        banned=len(banned),
-        others=others,
-        stopped=summary.stopped,
+        remedy=remedy,
+        banned=effect.banned,
+        others=effect.others,
+        stopped=effect.stopped,
     )
-    return structs.replace(remedy, text=text)
+
+
+def _refused(effect: _Effect) -> Said:
+    if effect.is_harm:
+        return say(
+            "no rule is proposed: replayed over these logs, {others} of the {banned} addresses that it bans are not to "
+            "be banned",
+            others=effect.others,
+            banned=effect.banned,
+        )
+    return say("no rule is proposed: replayed over these logs, it stops nothing")

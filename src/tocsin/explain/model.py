@@ -262,13 +262,15 @@ class Spared(Struct, frozen=True):
 class Remedy(Struct, frozen=True):
     """What to do; `apply` is what to type or paste: a command, a rule, a directive. `now`: before anything else.
 
-    `rule` is the id of the rule for Tocsin that `apply` holds, empty where it is none.
+    `rule` is the id of the rule for Tocsin that `apply` holds, empty where it is none; `instead` are the lines for the
+    web server that take its place where it would do harm, or nothing.
     """
 
     text: Said
     apply: str = ""
     now: bool = False
     rule: str = ""
+    instead: str = ""
 
 
 class Series(Struct, frozen=True):

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from tocsin.enforce.pasting import denial_rule
 from tocsin.explain.accuse import Accused
 from tocsin.explain.capacity import Capacity
-from tocsin.explain.model import Cause, Fact, Remedy, say
+from tocsin.explain.model import Cause, Fact, Remedy, Said, say
 from tocsin.explain.suspects import Carried
 from tocsin.explain.symptoms import events, is_serving
 from tocsin.model import AppError, LimitReached, ServiceState, Signature
@@ -21,7 +21,14 @@ _MARGIN = 0.9
 
 _MOST_SPILL = 0.05
 _MOST_VISITORS = 0.2
+_LEAST_TOLERATED = 2
+"""Who asks but once may be anybody: a day's ban for it hits who asked once the day before, too."""
+
 _MOST_TOLERATED = 3
+_SELDOM = 2.0
+"""Fewer requests of an address than this: most are over before anybody could be banned."""
+
+_LIMIT = re.compile(r"^limit  = ([0-9]+)$", re.MULTILINE)
 
 
 def remedies_of(cause: Cause, top: Accused | None, facts: Sequence[Fact], capacity: Capacity) -> tuple[Remedy, ...]:
@@ -51,12 +58,7 @@ def _against(cause: Cause, top: Accused | None, facts: Sequence[Fact]) -> Iterat
     if top is None:
         return
     if top.carried is not None and cause not in {"legitimate-surge", "unknown"} and is_narrow(top):
-        if cause == "distributed-flood" and (denial := denial_of(top.carried.signature, facts)):
-            text = say("an address that comes once is banned too late: turn the class away in the web server")
-            yield Remedy(text, denial)
-        name, rule = rule_of(cause, top.carried)
-        if rule:
-            yield Remedy(say("this rule for Tocsin bans who sends such requests"), rule, rule=name)
+        yield from _shutting_out(cause, top.carried, facts)
     if cause == "slow-connections":
         apply = "RequestReadTimeout header=10-20,MinRate=500 body=10,MinRate=500"
         yield Remedy(say("give clients less time to send a request (Apache: mod_reqtimeout)"), apply)
@@ -77,18 +79,44 @@ def _against(cause: Cause, top: Accused | None, facts: Sequence[Fact]) -> Iterat
         yield Remedy(say("nobody is to be banned: let a page cache answer visitors who are not logged in"))
 
 
+def _shutting_out(cause: Cause, one: Carried, facts: Sequence[Fact]) -> Iterator[Remedy]:
+    """A denial where most addresses come but once, whatever the cause is called; else a rule. Of a crowd that comes
+    again, both.
+    """
+    denial = denial_of(one.signature, facts)
+    is_seldom = one.each < _SELDOM
+    is_denied = bool(denial) and (is_seldom or cause == "distributed-flood")
+    if is_denied:
+        text = say(
+            "an address that comes once is banned too late: {denial}",
+            denial=turning_away(is_usual=one.contrast.before > 0),
+        )
+        yield Remedy(text, denial)
+    name, rule = ("", "") if is_seldom and denial else rule_of(cause, one)
+    if rule:
+        text = say("this rule for Tocsin bans who sends such requests")
+        yield Remedy(text, rule, rule=name, instead="" if is_denied else denial)
+
+
+def turning_away(*, is_usual: bool) -> Said:
+    """What a denial is for; of what visitors ask for, too, no longer than it must be."""
+    if is_usual:
+        return say("turn the class away in the web server while it lasts; others ask for it, too")
+    return say("turn the class away in the web server")
+
+
 def denial_of(signature: Signature, facts: Sequence[Fact]) -> str:
     """The lines for Apache's or nginx's configuration that answer 429 to a class; empty where a path is not exact."""
     if not signature.path or "*" in signature.path:
         return ""
-    seen = {event.service for _, event in events(facts, AppError)} | {e.service for _, e in events(facts, ServiceState)}
+    seen = {fact.event.service for fact in facts if isinstance(fact.event, AppError | LimitReached | ServiceState)}
     return denial_rule("nginx" if "nginx" in seen else "apache", signature)
 
 
 def rule_of(cause: Cause, one: Carried) -> tuple[str, str]:
     """The id and the text of a rule in Tocsin's language that stops a class; both empty where no such rule can."""
     name = name_of(one.signature)
-    text = toml_of(name, cause, one.signature, max(1, min(_MOST_TOLERATED, round(one.each / 2))))
+    text = toml_of(name, cause, one.signature, max(_LEAST_TOLERATED, min(_MOST_TOLERATED, round(one.each / 2))))
     return (name, text) if text else ("", "")
 
 
@@ -124,6 +152,12 @@ def toml_of(name: str, title: str, signature: Signature, limit: int) -> str:
     return text
 
 
+def tolerating(rule: str, limit: int) -> str:
+    """A rule of `toml_of` with another limit; itself where its own is as high."""
+    own = _LIMIT.search(rule)
+    return rule if own is None or int(own[1]) >= limit else _LIMIT.sub(f"limit  = {limit}", rule)
+
+
 def _where(signature: Signature) -> str:
     parts = []
     if signature.method:
@@ -134,12 +168,19 @@ def _where(signature: Signature) -> str:
         else:
             parts.append(f"path = {_toml(signature.path)}")
     if signature.query:
-        parts.append(f"query = {{ contains = {_toml(signature.query)} }}")
+        parts.append(f"query = {{ {_query(signature.query)} }}")
     if signature.user_agent:
         parts.append(f"user_agent = {{ contains = {_toml(signature.user_agent)} }}")
     if signature.vhost:
         parts.append(f"vhost = {_toml(signature.vhost)}")
     return ", ".join(parts)
+
+
+def _query(part: str) -> str:
+    """A name in a query, or a pair, where one begins: `s=` is not in `?items=3`. `=` alone is in any."""
+    holds = f"contains = {_toml(part)}"
+    pattern = "(?:^|&)" + re.escape(part).replace(r"\-", "-")
+    return holds if part.startswith("=") else f"{holds}, regex = {_toml(pattern)}"
 
 
 def _toml(text: str) -> str:

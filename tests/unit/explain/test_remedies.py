@@ -13,8 +13,8 @@ from tocsin.explain.capacity import capacity_of
 from tocsin.explain.effect import with_effects
 from tocsin.explain.model import Coverage, Incident, Remedy, Report, say
 from tocsin.explain.remedies import denial_of, name_of, remedies_of, toml_of
-from tocsin.model import AppError, Processes, Sample, Signature
-from tocsin.rules import read_rules
+from tocsin.model import AppError, HttpRequest, LimitReached, Processes, Sample, Signature
+from tocsin.rules import compile_rule, read_rules
 
 LINE = '{} - - [14/Sep/2026:13:33:{:02} +0000] "POST /xmlrpc.php HTTP/1.1" 200 5 "-" "x"\n'
 TEXTS = st.none() | st.text(min_size=1, max_size=30)
@@ -43,6 +43,8 @@ def test_apache_and_nginx_turn_a_class_away() -> None:
         'RewriteCond %{HTTP_USER_AGENT} "Evil\\ \\(bot\\)"',
         r"RewriteRule ^/xmlrpc\.php$ - [R=429,L]",
     ]
+    reached = LimitReached(0.0, "nginx", "listen queue")
+    assert "location" in denial_of(Signature("POST", "/xmlrpc.php"), [fact(0, reached)])
     nginx = denial_of(Signature("POST", "/xmlrpc.php"), [fact(0, AppError(0.0, "nginx", "error"))])
     assert nginx == "location = /xmlrpc.php {\n    if ($request_method = POST) { return 429; }\n}"
 
@@ -52,15 +54,48 @@ def test_a_path_that_could_mean_something_in_a_configuration_is_not_put_there(pa
     assert denial_of(Signature("POST", path), []) == ""
 
 
+def effects(log: Path, path: str, *guilty: str, limit: int = 3) -> Incident:
+    rule = toml_of("explained-x", "request-flood", Signature("POST", path), limit)
+    remedy = Remedy(say("this rule"), rule, rule="explained-x", instead="deny")
+    incident = Incident(0.0, 0.0, 0.0, "request-flood", 0.9, say("x"), (), (), guilty, remedies=(remedy,))
+    return with_effects(Report((Coverage(str(log), "access", None, None, 20, 0),), (incident,), quiet=False)).incidents[
+        0
+    ]
+
+
 def test_a_rule_is_replayed_over_the_same_logs(tmp_path: Path) -> None:
     log = tmp_path / "access.log"
     log.write_text("".join(LINE.format(f"203.0.113.{i % 2}", i) for i in range(20)))
-    rule = toml_of("explained-x", "request-flood", Signature("POST", "/xmlrpc.php"), 3)
-    remedy = Remedy(say("this rule"), rule, rule="explained-x")
-    incident = Incident(0.0, 0.0, 0.0, "request-flood", 0.9, say("x"), (), (), ("203.0.113.0",), remedies=(remedy,))
-    told = with_effects(Report((Coverage(str(log), "access", None, None, 20, 0),), (incident,), quiet=False))
-    args = told.incidents[0].remedies[0].text.args
-    assert (args["banned"], args["others"], args["stopped"]) == (2, 1, 14)
+    (told,) = effects(log, "/xmlrpc.php", "203.0.113.0", "203.0.113.1").remedies
+    assert (told.rule, told.text.args["banned"], told.text.args["stopped"]) == ("explained-x", 2, 14)
+
+
+def test_a_rule_that_bans_others_or_stops_nothing_is_none(tmp_path: Path) -> None:
+    log = tmp_path / "access.log"
+    log.write_text("".join(LINE.format(f"203.0.113.{i % 2}", i) for i in range(20)))
+    for incident in (
+        effects(log, "/xmlrpc.php", "203.0.113.0"),
+        effects(log, "/other.php", "203.0.113.0"),
+    ):
+        assert [(remedy.rule, remedy.apply) for remedy in incident.remedies] == [("", "deny")]
+        assert incident.notes[0].text.startswith("no rule is proposed")
+
+
+def test_a_higher_limit_spares_who_asks_now_and_then(tmp_path: Path) -> None:
+    log = tmp_path / "access.log"
+    log.write_text("".join(LINE.format("203.0.113.1" if i % 6 else "192.0.2.7", i) for i in range(30)))
+    (told,) = effects(log, "/xmlrpc.php", "203.0.113.1").remedies
+    assert "limit  = 10\n" in told.apply
+    assert told.text.args["stopped"] == 15
+
+
+@pytest.mark.parametrize(
+    ("query", "matched"), [("s=hefe", True), ("a=1&s=", True), ("items=3", False), ("news=2&as=1", False)]
+)
+def test_a_parameter_is_matched_where_its_name_begins(query: str, matched: bool) -> None:
+    (rule,) = read_rules(toml_of("x", "t", Signature("GET", "/", "s="), 2), "x", {})
+    request = HttpRequest(0.0, "192.0.2.1", method="GET", path="/", query=query)
+    assert compile_rule(rule).predicate(request) is matched
 
 
 def test_what_ran_when_memory_gave_out_did_not_fit() -> None:

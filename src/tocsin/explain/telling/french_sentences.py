@@ -284,8 +284,15 @@ it needed something that called for so many workers at once
 """
 
 REMEDIES = """
-{remedy}; replayed over these logs it would have banned nobody
-= {remedy} ; rejouée sur ces journaux, elle n’aurait banni personne
+no rule is proposed: replayed over these logs, {others} of the {banned} addresses that it bans are not to be banned
+= aucune règle n’est proposée : rejouée sur ces journaux, sur {banned} adresse{banned:s} qu’elle bannit, {others} ne
+  sont pas à bannir
+no rule is proposed: replayed over these logs, it stops nothing
+= aucune règle n’est proposée : rejouée sur ces journaux, elle n’arrête rien
+turn the class away in the web server
+= faites refuser ces requêtes par le serveur web
+turn the class away in the web server while it lasts; others ask for it, too
+= faites refuser ces requêtes par le serveur web tant que cela dure ; d’autres les font aussi
 {remedy}; replayed over these logs it bans {banned} addresses, all of them to be banned, and stops {stopped} of their
   lines
 = {remedy} ; rejouée sur ces journaux, elle bannit {banned} adresse{banned:s}, toutes à bannir, et arrête {stopped} de
@@ -296,8 +303,8 @@ REMEDIES = """
   et arrête {stopped} de leurs lignes
 {service} was down when the logs end: start it
 = {service} était arrêté à la fin des journaux : démarrez-le
-an address that comes once is banned too late: turn the class away in the web server
-= bannir une adresse qui ne vient qu’une fois, c’est trop tard : faites refuser ces requêtes par le serveur web
+an address that comes once is banned too late: {denial}
+= bannir une adresse qui ne vient qu’une fois, c’est trop tard : {denial}
 this rule for Tocsin bans who sends such requests
 = cette règle de Tocsin bannit qui envoie de telles requêtes
 give clients less time to send a request (Apache: mod_reqtimeout)
