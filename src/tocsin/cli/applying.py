@@ -34,7 +34,7 @@ def apply_rules(out: Output, report: Report, config: Config, *, yes: bool) -> No
         else:
             out.note(f"{remedy.rule}: left out")
     if absent is not None:
-        raise absent
+        raise Failure(absent.code, f"no guard took what is written: {absent.lines[0]}") from absent
 
 
 def _folder(config: Config) -> Path:
@@ -57,7 +57,7 @@ def safe_lines(text: str) -> str:
 
 
 def _apply(out: Output, config: Config, file: Path, remedy: Remedy) -> Failure | None:
-    """None, or why no guard took the rule, which is written all the same."""
+    """Write a rule and have it read. What `ask` raised where no guard took it: it stays written."""
     try:
         read_rules(remedy.apply, str(file), {})
     except RuleErrors as error:
@@ -73,7 +73,8 @@ def _apply(out: Output, config: Config, file: Path, remedy: Remedy) -> Failure |
     try:
         reply = ask(config, {"cmd": "reload"})
     except Failure as absent:
-        return Failure(absent.code, f"{file} is written; no guard took it: {absent.lines[0]}")
+        out.note(f"{file} is written")
+        return absent
     if reply["errors"]:
         if not there:
             file.unlink()
