@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -9,10 +10,13 @@ from explain_made import fact
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tocsin.detect.contrast import Contrast
+from tocsin.explain.accuse import Accused
 from tocsin.explain.capacity import capacity_of
 from tocsin.explain.effect import with_effects
-from tocsin.explain.model import Coverage, Incident, Remedy, Report, say
+from tocsin.explain.model import Coverage, Incident, Remedy, Report, Suspect, say
 from tocsin.explain.remedies import denial_of, name_of, remedies_of, toml_of
+from tocsin.explain.suspects import Carried
 from tocsin.model import AppError, HttpRequest, LimitReached, Processes, Sample, Signature
 from tocsin.rules import compile_rule, read_rules
 
@@ -113,3 +117,16 @@ def test_each_class_has_a_rule_of_its_own() -> None:
     names = {name_of(Signature("POST", "/xmlrpc.php", user_agent=agent)) for agent in ("a", "b", None)}
     assert len(names) == 3
     assert all(name.startswith("explained-xmlrpc-php-") for name in names)
+
+
+@pytest.mark.parametrize(("requests", "kinds"), [(5, ["deny"]), (40, ["rule"])])
+def test_who_comes_but_once_is_denied_not_banned(requests: int, kinds: list[str]) -> None:
+    """Whatever the cause is called: a ban that begins with the last request stops nothing."""
+    signature = Signature("GET", "/", "s=")
+    each = dict.fromkeys((f"192.0.2.{i}" for i in range(4)), requests // 4)
+    contrast = Contrast((), 1.0, 1.0, 9.0, requests, 3, 1.0, 0.0)
+    carried = Carried(contrast, signature, (), each, Counter(), requests, 0.0, 0.0, 0.0, 1.0)
+    suspect = Suspect("requests", "expensive-requests", say("x"), say("x"), signature)
+    found = remedies_of("expensive-requests", Accused(suspect, 0.9, carried), [], capacity_of([]))
+    assert ["rule" if one.rule else "deny" for one in found if one.apply] == kinds
+    assert all("limit  = 3\n" in one.apply and "QUERY_STRING" in one.instead for one in found if one.rule)
