@@ -139,6 +139,8 @@ def test_evidence_is_read_as_the_request_that_it_was() -> None:
     assert request is not None
     assert (request.source_ip, request.method, request.path) == ("203.0.113.7", "GET", "/")
     assert heard.readings.request_of(Evidence("a", 1, 0, text[:60]), NOW_TS) is None, "cut"
+    heard.name_of(COMBINED, "caf\udce9")
+    assert heard.readings.request_of(Evidence("caf\\udce9", 1, 0, text), NOW_TS) == request, "evidence has it spelt out"
 
 
 def test_what_to_expect_of_a_log_that_says_nothing_yet() -> None:
