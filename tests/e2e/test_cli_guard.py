@@ -12,10 +12,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from guarding import TOCSIN, Guard, guarding, request_line, scratch
+from guarding import NOBODY, TOCSIN, Guard, guarding, request_line, scratch
 from netns import Namespace, missing, wait_until
 
 from tocsin.control import ask
+from tocsin.ledger.store import Ledger
+from tocsin.model import Decision
 
 pytestmark = pytest.mark.root
 
@@ -236,3 +238,24 @@ def test_a_ban_that_the_firewall_refuses_is_none(guard: Guard) -> None:
     assert guard.said_text().count("holds an address of the allowlist") == 1
     assert "reconciling" not in guard.said_text()
     assert "192.0.2.200 is not banned now" in guard.tell("why", "192.0.2.200")
+
+
+def test_a_ban_of_before_that_the_firewall_refuses_is_taken_back(namespace: Namespace) -> None:
+    """It is in a ledger since a version that let it be forced."""
+    with scratch() as folder:
+        guard = Guard(namespace, folder)
+        ledger = Ledger(guard.state / "ledger.db", 9e9, 1000, time.time)
+        ledger.start()
+        ledger.decision(Decision("ban~127.0.0.1~0.0~for-good", "ban", "127.0.0.1", 0.0, None, "", None, "operator"))
+        assert ledger.close(10)
+        for path in (guard.state, *guard.state.iterdir()):
+            os.chown(path, NOBODY, NOBODY)
+        try:
+            guard.start()
+            wait_until(lambda: "unban 127.0.0.1: the firewall refused it" in guard.said_text(), "it is taken back")
+            guard.stop()
+            guard.start()
+            assert guard.need_status()["bans"]["active"] == 0
+            assert guard.said_text().count("127.0.0.1") == 2, "it is said once, and what it holds"
+        finally:
+            guard.stop()

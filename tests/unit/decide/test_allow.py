@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tocsin.decide.allow import AllowError, AllowList
+from tocsin.enforce.subjects import NEVER, Network
 
 LIST = (
     ("192.0.2.7", "office"),
@@ -100,3 +101,9 @@ def test_entries_are_listed_with_their_kind() -> None:
     allow = AllowList([("192.0.2.7", "office")])
     assert ("configured", "192.0.2.7", "office") in allow.entries()
     assert ("built-in", "127.0.0.0/8", "this machine itself") in allow.entries()
+
+
+@pytest.mark.parametrize("network", NEVER, ids=str)
+def test_what_the_enforcer_never_takes_is_safe(network: Network) -> None:
+    """No rule bans what would be refused."""
+    assert AllowList().reason(str(network)) is not None
