@@ -49,7 +49,7 @@ from tocsin.model import Decision, Evidence, Finding, HttpRequest
 from tocsin.pipeline import Pipeline
 from tocsin.reading import Readings
 from tocsin.rules import CompiledRule, RuleErrors
-from tocsin.saying import say
+from tocsin.saying import warn
 from tocsin.telling import Telling
 from tocsin.watching import Watching
 from tocsin.wiring import (
@@ -399,11 +399,11 @@ def main(arguments: list[str] | None = None) -> int:
             config = structs.replace(config, fail2ban=structs.replace(config.fail2ban, path=str(options.fail2ban)))
         rules, jailed = rules_of(config), jails_of(config)
     except (ConfigErrors, RuleErrors) as error:
-        say(str(error))
+        warn(str(error))
         return os.EX_CONFIG
     notes = settle(config)
     if not _has_state_alone(Path(config.guard.state_dir)):
-        say(f"another guard has its state in {config.guard.state_dir}: stop it, or give this one another state_dir")
+        warn(f"another guard has its state in {config.guard.state_dir}: stop it, or give this one another state_dir")
         return os.EX_TEMPFAIL  # it may be the last one, which is just ending
     announcer = Announcer(as_json=options.json)
     for note in notes:

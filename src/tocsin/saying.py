@@ -8,7 +8,7 @@ import os
 STANDARD_ERROR = 2
 
 
-def say(text: str) -> None:
+def warn(text: str) -> None:
     """One line for whoever listens. Where nobody can (no terminal, a full disk) the work goes on all the same."""
     with contextlib.suppress(OSError):
         os.write(STANDARD_ERROR, f"tocsin: {text}\n".encode(errors="backslashreplace"))

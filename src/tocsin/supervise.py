@@ -21,7 +21,7 @@ import sys
 import time
 from pathlib import Path
 
-from tocsin.saying import say
+from tocsin.saying import warn
 
 FINAL_CODES = (64, 65, 66, 77, 78)  # sysexits: starting again would not help
 SIGNALS = (signal.SIGCHLD, signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
@@ -69,7 +69,7 @@ class Helper:
             self.due_s = now_s + pause_s
             how = signal.Signals(-code).name if code < 0 else f"exit code {code}"
             text = f"ended ({how}); another one comes in {pause_s:g} s, bans go on"
-        say(f"the {self._name} {text}")
+        warn(f"the {self._name} {text}")
 
     def reload(self) -> None:
         """The configuration may be another: one that could not work is started again. The watcher tells the others."""
@@ -180,7 +180,7 @@ def supervise(arguments: list[str], run_dir: Path, runner: list[str], reloader: 
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            say(f"another guard runs already ({run_dir}/guard.lock is held); stop it first")
+            warn(f"another guard runs already ({run_dir}/guard.lock is held); stop it first")
             return 69
         path = run_dir / "control.sock"
         path.unlink(missing_ok=True)
@@ -203,7 +203,7 @@ def _keep_running(arguments: list[str], control: socket.socket, runner: list[str
         calm = time.monotonic() - pair.started_s > CALM_S
         failures = 0 if calm else failures + 1
         pause_s = 0.0 if calm else BACKOFF_S[min(failures, len(BACKOFF_S)) - 1]
-        say(f"starting watcher and enforcer again in {pause_s:g} s; bans stay in force")
+        warn(f"starting watcher and enforcer again in {pause_s:g} s; bans stay in force")
         told = signal.sigtimedwait((signal.SIGTERM, signal.SIGINT), pause_s)
         if told is not None:
             return 0
@@ -229,7 +229,7 @@ def _until_dead_or_told(pair: Pair) -> int | None:
             if code in FINAL_CODES:
                 return code
             how = signal.Signals(-code).name if code < 0 else f"exit code {code}"
-            say(f"the {name} ended ({how})")
+            warn(f"the {name} ended ({how})")
             return None
         pair.tend()
 
@@ -259,7 +259,7 @@ def main() -> int:
     try:
         return supervise(arguments, Path(run_dir), runner, reloader)
     except PermissionError as error:
-        say(f"{error.filename}: permission denied; run as root, or choose another run_dir")
+        warn(f"{error.filename}: permission denied; run as root, or choose another run_dir")
         return os.EX_NOPERM
 
 

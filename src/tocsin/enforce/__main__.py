@@ -32,7 +32,7 @@ from tocsin.privileges import (
     raise_priority,
     set_oom_score_adj,
 )
-from tocsin.saying import say
+from tocsin.saying import warn
 
 
 def main() -> int:
@@ -47,7 +47,7 @@ def main() -> int:
     try:
         config = load(options.config)
     except ConfigErrors as error:
-        say(f"enforcer: {error}")
+        warn(f"enforcer: {error}")
         return os.EX_CONFIG
     keep = {"CAP_NET_ADMIN"}
     allowed = parse_allow(config.allow.addresses)
@@ -57,7 +57,7 @@ def main() -> int:
                 got = wish()
                 keep |= got.needs if isinstance(got, Locked) else set()
             except PrivilegeError as error:
-                say(f"enforcer: {error}")
+                warn(f"enforcer: {error}")
         _own_web_directory(config)
         drop_to(config.guard.user if os.getuid() == 0 else None, frozenset(keep))
         die_with_parent(number=signal.SIGTERM)
@@ -66,7 +66,7 @@ def main() -> int:
         allow = [*allowed, *parse_allow(config.proxies.trusted)]
         run(socket.socket(fileno=options.fd), allow, denying=denying)
     except (PrivilegeError, ProtocolError, FirewallError) as error:
-        say(f"enforcer: {error}")
+        warn(f"enforcer: {error}")
         return os.EX_UNAVAILABLE if isinstance(error, FirewallError) else os.EX_NOPERM
     return 0
 
@@ -93,7 +93,7 @@ class _Spared:
             try:
                 self._allowed = parse_allow(load(self._path).allow.addresses)
             except (ConfigErrors, ValueError) as error:
-                say(f"enforcer: {error}")
+                warn(f"enforcer: {error}")
         return [*own_addresses(), *self._allowed]
 
 
@@ -102,7 +102,7 @@ def _own_web_directory(config: Config) -> None:
     try:
         own_directory(Path(config.web.dir), config.guard.user, 0o755)
     except PrivilegeError as error:
-        say(f"enforcer: {error}")
+        warn(f"enforcer: {error}")
 
 
 if __name__ == "__main__":

@@ -35,7 +35,7 @@ from tocsin.enforce.webfiles import (
 from tocsin.enforce.webserver import LEASE_S, MAX_CLASSES, check, nginx_conf
 from tocsin.model import Signature
 from tocsin.privileges import PrivilegeError, die_with_parent, drop_to
-from tocsin.saying import say
+from tocsin.saying import warn
 
 POLL_S = 0.5
 BETWEEN_S = 2.0
@@ -81,7 +81,7 @@ class Reloader:
         with contextlib.suppress(OSError):  # then the enforcer says that nobody took its order
             replace(result_path(self._conf), msgspec.json.encode(result))
         if error:
-            say(f"nginx: {error}")
+            warn(f"nginx: {error}")
 
     def _put(self, text: bytes) -> str:
         before = self._conf.read_bytes()
@@ -148,14 +148,14 @@ def main() -> int:
     marker = read_marker(options.marker)
     program = next((each for each in PROGRAMS if os.access(each, os.X_OK)), None)
     if marker is None or marker.server != "nginx" or program is None:
-        say("nginx's reloader: not set up here; run `tocsin setup nginx`")
+        warn("nginx's reloader: not set up here; run `tocsin setup nginx`")
         return os.EX_CONFIG
     try:
         drop_to(None, KEEPS)
         if options.child:
             die_with_parent(number=signal.SIGTERM)
     except PrivilegeError as error:
-        say(f"nginx's reloader: {error}")
+        warn(f"nginx's reloader: {error}")
         return os.EX_NOPERM
     reloader = Reloader(options.dir, marker, program)
     while signal.sigtimedwait({signal.SIGTERM, signal.SIGINT}, POLL_S) is None:

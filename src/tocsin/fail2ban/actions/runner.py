@@ -25,7 +25,7 @@ from tocsin.fail2ban.actions.running import Runner
 from tocsin.fail2ban.model import Jail
 from tocsin.fail2ban.settings.loader import load
 from tocsin.privileges import PrivilegeError, capabilities, die_with_parent, drop_to, own_directory, set_oom_score_adj
-from tocsin.saying import say
+from tocsin.saying import warn
 
 DEFAULT_USER = "tocsin-actions"
 FALLBACK_USER = "nobody"
@@ -45,10 +45,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         return _serve(options.fd, options.fail2ban, options.actions_user, options.state_dir)
     except (PrivilegeError, ProtocolError) as error:
-        say(f"actions: {error}")
+        warn(f"actions: {error}")
         return os.EX_NOPERM if isinstance(error, PrivilegeError) else os.EX_PROTOCOL
     except ConfigErrors as error:
-        say(f"actions: {error}")
+        warn(f"actions: {error}")
         return os.EX_CONFIG
     except SystemExit:
         return 0
