@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import selectors
 import signal
 import socket
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -42,6 +44,17 @@ def settle(config: Config) -> list[str]:
     notes += drop_to(config.guard.user if os.getuid() == 0 else None, frozenset(keep)).notes
     die_with_parent(number=signal.SIGTERM)
     return notes
+
+
+def has_alone(state_dir: Path) -> bool:
+    """Whether no other guard writes there; until this process ends. What cannot be locked the ledger tells."""
+    with suppress(OSError):
+        lock = os.open(state_dir / "guard.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o640)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+    return True
 
 
 def hear_signals(selector: selectors.BaseSelector, handle: Callable[[int], None]) -> None:

@@ -10,7 +10,6 @@ It holds CAP_DAC_READ_SEARCH (to read logs) and nothing else; what the firewall 
 from __future__ import annotations
 
 import argparse
-import fcntl
 import os
 import select
 import selectors
@@ -18,7 +17,6 @@ import socket
 import sys
 import time
 from collections.abc import Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -28,7 +26,7 @@ from msgspec import structs
 from tocsin.announce import Announcer
 from tocsin.config import Config, ConfigErrors
 from tocsin.config import load as load_config
-from tocsin.daemon import notify_systemd, settle
+from tocsin.daemon import has_alone, notify_systemd, settle
 from tocsin.decide.breaker import Breaker
 from tocsin.decide.crawlers import Published, shipped
 from tocsin.decide.crowd import Crowd
@@ -47,6 +45,7 @@ from tocsin.loop import Loop
 from tocsin.memory import give_back
 from tocsin.model import Decision, Evidence, Finding, HttpRequest
 from tocsin.pipeline import Pipeline
+from tocsin.privileges import PrivilegeError
 from tocsin.reading import Readings
 from tocsin.rules import CompiledRule, RuleErrors
 from tocsin.saying import warn
@@ -62,10 +61,10 @@ from tocsin.wiring import (
     prefixes_of,
     published_of,
     refresh_allow,
+    reloaded,
     resolver_of,
     rules_of,
     siege_settings,
-    with_processes,
 )
 
 SWITCH_S = 0.0005  # after which a thread that writes must let the one go on that bans; Python's own 5 ms are too long
@@ -292,14 +291,14 @@ class Watcher:
     def reload(self) -> list[str]:
         """Take up changed rules; returns what is wrong with them (then the old ones stay)."""
         try:
-            config = _with_jails(load_config(Path(self.config.file) if self.config.file else None), self.config)
+            wanted = load_config(Path(self.config.file) if self.config.file else None)
+            stays, config = reloaded(wanted, self.config)
             rules, jailed = rules_of(config), jails_of(config)
         except (ConfigErrors, RuleErrors) as error:
             return self._refuse_reload(str(error).splitlines())
         errors = self.jailing.lost_by(jailed) if self.jailing is not None else []
         if errors:
             return self._refuse_reload(errors)
-        stays, config = with_processes(config, self.config)
         self.config = config
         self.policy.crawlers.take_up(self._published(self.policy.crawlers.published))
         self.watching.take_up(config, jailed)
@@ -366,22 +365,6 @@ def _ledger(config: Config) -> Path:
     return Path(config.guard.state_dir) / "ledger.db"
 
 
-def _has_state_alone(state_dir: Path) -> bool:
-    """Whether no other guard writes there; until this process ends. What cannot be locked the ledger tells."""
-    with suppress(OSError):
-        lock = os.open(state_dir / "guard.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o640)
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return False
-    return True
-
-
-def _with_jails(config: Config, before: Config) -> Config:
-    """A configuration that says nothing of fail2ban keeps what the command line said."""
-    return config if config.fail2ban.path else structs.replace(config, fail2ban=before.fail2ban)
-
-
 def main(arguments: list[str] | None = None) -> int:
     """Run as `python -m tocsin.guard --fd N --control-fd N [--config PATH] [--observe] [--json]`."""
     parser = argparse.ArgumentParser(prog="python -m tocsin.guard")
@@ -401,8 +384,12 @@ def main(arguments: list[str] | None = None) -> int:
     except (ConfigErrors, RuleErrors) as error:
         warn(str(error))
         return os.EX_CONFIG
-    notes = settle(config)
-    if not _has_state_alone(Path(config.guard.state_dir)):
+    try:
+        notes = settle(config)
+    except PrivilegeError as error:
+        warn(str(error))
+        return os.EX_NOPERM
+    if not has_alone(Path(config.guard.state_dir)):
         warn(f"another guard has its state in {config.guard.state_dir}: stop it, or give this one another state_dir")
         return os.EX_TEMPFAIL  # it may be the last one, which is just ending
     announcer = Announcer(as_json=options.json)

@@ -42,10 +42,14 @@ RANGES_MOST_BYTES = 4 << 20
 SERVERS_MOST = 3
 
 
-def with_processes(config: Config, before: Config) -> tuple[str, Config]:
-    """A configuration with the `[guard]` of the one before, which the running processes were made by and no reload
-    changes, and what to say of that; empty where it is the same.
+def reloaded(config: Config, before: Config) -> tuple[str, Config]:
+    """A configuration as a reload takes it up, and what to say of what it cannot change; empty where it is the same.
+
+    The running processes were made by the `[guard]` of the one before. One that says nothing of fail2ban keeps what the
+    command line said.
     """
+    if not config.fail2ban.path:
+        config = structs.replace(config, fail2ban=before.fail2ban)
     wanted = structs.asdict(config.guard)
     kept = [(name, value) for name, value in structs.asdict(before.guard).items() if value != wanted[name]]
     if not kept:
