@@ -7,16 +7,15 @@ from __future__ import annotations
 import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from collections.abc import Set as AbstractSet
 from ipaddress import IPv4Network, IPv6Network, ip_network
 
 from msgspec import Struct, structs
 
 from tocsin.decide.crawlers import claimed_crawler, in_published_range
-from tocsin.explain.agents import contradiction, honest_name
-from tocsin.explain.load import BEFORE_S, Load
-from tocsin.explain.model import Accesses, Actor, Cause, Profile, Said, Spared, Suspect, Value, say
-from tocsin.explain.suspects import SUBJECT, Carried, is_visitor
+from tocsin.explain.agents import contradiction, honest_name, is_library
+from tocsin.explain.load import Load
+from tocsin.explain.model import Accesses, Actor, Cause, Said, Suspect, Value, say
+from tocsin.explain.suspects import SUBJECT, Carried
 from tocsin.model import Signature
 
 _LOGIN = re.compile(
@@ -24,6 +23,10 @@ _LOGIN = re.compile(
     r"(?:[/_.?=&-]|$)"
 )
 """Paths at which one proves who one is; to post there is to guess."""
+
+_INTERFACE = re.compile(r"/(?:api|wp-json|graphql|rest|rpc)(?:/|$)").search
+_PAGES = 10
+"""Who asks for fewer different things does not crawl."""
 
 _SEARCH = frozenset(("s=", "q=", "query=", "search=", "keyword=", "keywords=", "term="))
 
@@ -40,9 +43,13 @@ _LATE_S = 20.0
 """A class that begins later than this after the first symptom is an effect of it."""
 
 _AT_ONCE_S = 5.0
+_MOSTLY = 0.5
+_FAILED = 500
 _NGINX = 499
 _GIVEN_UP = frozenset((_NGINX, 504))
 _WAITED = say("they are logged as they end, and had waited: when they came is not known")
+
+_RETRIED = say("most of them failed, and they came when a service was gone already: rather retries, an effect of it")
 
 _DEAR = 3.0
 """So many times the cost of a page make a request expensive."""
@@ -65,11 +72,6 @@ _LEAST_POOLED = 0.2
 _POOLED = 0.7
 """What is left of the doubt for each further outage before which the same class stood."""
 
-_FEW = 5
-_SOME = 3
-_AS_OFTEN = 2.0
-_CROWDS = frozenset(("distributed-flood", "login-bruteforce"))
-_LONG_BEFORE_S = 60.0
 _NUMEROUS = 3.0
 """Requests a second that no server falls by for their number, however few come to it as a rule."""
 
@@ -83,15 +85,23 @@ class Accused(Struct, frozen=True):
 
 
 def accused_requests(
-    accesses: Accesses, load: Load, classes: Iterable[Carried], first_ts: float, end_ts: float
+    accesses: Accesses,
+    load: Load,
+    classes: Iterable[Carried],
+    first_ts: float,
+    end_ts: float,
+    lost_ts: float | None = None,
 ) -> list[Accused]:
-    """The classes as suspects, the likeliest first, with all who sent them until `end_ts`."""
+    """The classes as suspects, the likeliest first, with all who sent them until `end_ts`. `lost_ts`: when a service
+    was gone that pages need, where that came first.
+    """
     found = []
     for one in classes:
-        actors = _folded(accesses.actors(one.signature, load.start, end_ts))
+        actors = folded(accesses.actors(one.signature, load.start, end_ts))
         held = accesses.took(one.signature, load.start, load.end)
         waited = one.first_ts > first_ts + _LATE_S and _has_waited(accesses, load, one)
-        found.append(_accused(load, one, first_ts, actors, held, waited=waited))
+        retried = lost_ts is not None and _is_retried(one, lost_ts)
+        found.append(_accused(load, one, first_ts, actors, held, waited=waited, retried=retried))
     return sorted(found, key=lambda one: -one.score)
 
 
@@ -108,7 +118,19 @@ def _has_waited(accesses: Accesses, load: Load, one: Carried) -> bool:
     return 2 * given_up >= sum(group.requests for group in earliest)
 
 
-def _folded(actors: Iterable[tuple[str, int]]) -> list[tuple[str, int]]:
+def _is_retried(one: Carried, lost_ts: float) -> bool:
+    """Whether a class is what programs do that are answered with an error: try again. It came with the loss, and most
+    of it failed.
+    """
+    failed = sum(
+        group.requests
+        for group in one.groups
+        if group.status is not None and group.status >= _FAILED and group.first_ts >= lost_ts
+    )
+    return failed >= (_MOSTLY if one.first_ts >= lost_ts else _ONE_CLIENT) * one.requests
+
+
+def folded(actors: Iterable[tuple[str, int]]) -> list[tuple[str, int]]:
     """Actors as they are banned, the most requests first: IPv6 by /64."""
     sums: Counter[str] = Counter()
     for address, number in actors:
@@ -124,9 +146,10 @@ def _accused(
     held: tuple[float, float],
     *,
     waited: bool,
+    retried: bool,
 ) -> Accused:
     cause = "slow-connections" if _is_slow(load, one, held) else cause_of(load, one)
-    late = (one.first_ts > first_ts + _LATE_S and not waited) or one.last_ts < first_ts - _OVER_S
+    late = (one.first_ts > first_ts + _LATE_S and not waited) or one.last_ts < first_ts - _OVER_S or retried
     strength = load.rise / (load.rise + 6.0)
     score = min(0.95, 1.05 * one.contrast.share * one.contrast.purity * strength) * (0.15 if late else 1.0)
     score *= (1 - min(1.0, one.spill) / 2) * _enough(load, one, cause)
@@ -144,7 +167,7 @@ def _accused(
         requests=sum(number for _, number in actors),
         share=one.contrast.share,
         lift=lift,
-        counter_evidence=_WAITED if waited else _against(load, one, first_ts),
+        counter_evidence=_RETRIED if retried else _WAITED if waited else _against(load, one, first_ts),
     )
     return Accused(suspect, score, one)
 
@@ -247,7 +270,16 @@ def _is_honest_client(one: Carried) -> bool:
         return False
     if claimed_crawler(agent) is None and not _in_one_network(one.addresses):
         return False
+    if is_library(agent) and not _is_crawling(one):
+        return False
     return not _is_forged(agent, signature, one)
+
+
+def _is_crawling(one: Carried) -> bool:
+    """Whether it goes from page to page: an app asks for the same few things, or has an interface made for it."""
+    pages = {(group.path, group.query) for group in one.groups}
+    served = sum(group.requests for group in one.groups if _INTERFACE(group.path))
+    return len(pages) >= _PAGES and 2 * served < one.requests
 
 
 def _is_forged(agent: str, signature: Signature, one: Carried) -> bool:
@@ -335,52 +367,3 @@ def _against(load: Load, one: Carried, first_ts: float) -> Said | None:
     if not load.measured:
         return say("what each request cost is an estimate: log durations (%D) to be sure")
     return None
-
-
-# -- whom to ban, whom to spare ----------------------------------------------------------------------------------------
-
-
-def usual_senders(accesses: Accesses, accused: Accused, load: Load, end_ts: float) -> frozenset[str]:
-    """Who sent requests of a class before it rose, too, and about as often: in a crowd that sends few each and came at
-    once, an app that belongs to the site.
-    """
-    start_ts = max(accesses.start or load.start, load.start - BEFORE_S)
-    before_s, now_s = load.start - start_ts, min(end_ts, accesses.end or end_ts) - load.start
-    signature = accused.suspect.signature
-    if signature is None or accused.suspect.cause not in _CROWDS or min(before_s, now_s) <= 0:
-        return frozenset()
-    before = dict(_folded(accesses.actors(signature, start_ts, load.start)))
-    now = {actor.subject: actor.requests for actor in accused.suspect.actors}
-    return frozenset(
-        subject
-        for subject, number in before.items()
-        if number >= _SOME and now.get(subject, 0) / now_s <= _AS_OFTEN * number / before_s
-    )
-
-
-def bans_of(
-    accused: Accused, profiles: Mapping[str, Profile], onset_ts: float, usual: AbstractSet[str] = frozenset()
-) -> tuple[tuple[str, ...], tuple[Spared, ...]]:
-    """Every address of a class that may be banned, the most requests first; and whom to spare with the reason. `usual`
-    are those of `usual_senders`.
-    """
-    ban: list[str] = []
-    spare: list[Spared] = []
-    agents = accused.carried.agents if accused.carried is not None else Counter[str]()
-    crawler = claimed_crawler(max(agents, key=agents.__getitem__, default=""))
-    for address, requests in ((actor.subject, actor.requests) for actor in accused.suspect.actors):
-        profile = profiles.get(address)
-        if crawler is not None and in_published_range(crawler, address.partition("/")[0], None):
-            why = say("a genuine {crawler}: its address is one that is published", crawler=crawler)
-            spare.append(Spared(address, why))
-        elif profile is not None and is_visitor(profile):
-            why = say("it behaves like a visitor: it fetched {assets} files of pages", assets=profile.assets)
-            spare.append(Spared(address, why))
-        elif profile is not None and requests <= _FEW and profile.first_ts < onset_ts - _LONG_BEFORE_S:
-            why = say("it came before the outage began, too, and sent but {requests} of these", requests=requests)
-            spare.append(Spared(address, why))
-        elif address in usual:
-            spare.append(Spared(address, say("it sent such requests before, too, and no more often now")))
-        elif not ip_network(address).is_loopback:
-            ban.append(address)
-    return tuple(ban), tuple(spare)

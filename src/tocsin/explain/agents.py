@@ -73,6 +73,12 @@ def honest_name(user_agent: str | None) -> str | None:
     return compatible[1] if compatible else None
 
 
+def is_library(user_agent: str) -> bool:
+    """Whether an agent names but the library that it was made with: apps, monitors and crawlers alike do."""
+    name = (honest_name(user_agent) or "").lower()
+    return bool({name, _VERSION.sub("", name)} & _LIBRARIES)
+
+
 # -- what speaks against a claim ---------------------------------------------------------------------------------------
 
 _LEAVES_ADDRESS = frozenset(

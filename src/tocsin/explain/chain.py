@@ -112,6 +112,8 @@ def _state(event: ServiceState) -> Said | None:
     if not is_serving(event.service):
         return None
     return {
+        "stopping": say("{service} is told to stop", service=event.service),
+        "stopped": say("{service} has stopped", service=event.service),
         "died": say("{service} dies", service=event.service),
         "failed": say("{service} stays down: its supervisor gave up", service=event.service),
         "refused": say("{service} refuses to start", service=event.service),

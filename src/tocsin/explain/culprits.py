@@ -11,17 +11,15 @@ from tocsin.explain.accuse import Accused
 from tocsin.explain.capacity import Capacity
 from tocsin.explain.incident import Trouble
 from tocsin.explain.load import Load
-from tocsin.explain.model import Accesses, Actor, Fact, Said, Suspect, Value, say
+from tocsin.explain.losses import failures_of
+from tocsin.explain.model import Accesses, Actor, Fact, Suspect, Value, say
 from tocsin.explain.symptoms import events, is_serving
 from tocsin.model import (
-    AppError,
-    Changed,
     JobStarted,
     LimitReached,
     Processes,
     ProcessKilled,
     Sample,
-    ServiceState,
     StorageError,
 )
 
@@ -58,7 +56,6 @@ _FAMILY_SHARE = 0.3
 _SHELL_WORDS = frozenset(
     ("cd", "/", "&&", "||", "[", "test", "if", "then", "(", "-x", "!", "exec", "nice", "ionice", "command", "-v")
 )
-_FATAL_SIGNALS = frozenset(("SEGV", "ABRT", "BUS", "ILL", "FPE", "SYS", "TRAP"))
 
 
 def culprits_of(
@@ -68,7 +65,7 @@ def culprits_of(
     found = [
         *_storage(facts),
         *_jobs(trouble, facts, capacity),
-        *_crashes(trouble, facts),
+        *failures_of(trouble, facts),
         *_connections(trouble, facts, accesses, load),
         *_limits(facts, accesses, load, capacity),
     ]
@@ -200,71 +197,6 @@ def _timed_jobs(trouble: Trouble, jobs: list[tuple[Fact, JobStarted]]) -> Iterab
 
 def _near(trouble: Trouble, ts: float) -> bool:
     return trouble.start - _BEFORE_S <= ts <= trouble.end
-
-
-# -- programs that fail by themselves ----------------------------------------------------------------------------------
-
-
-def _crashes(trouble: Trouble, facts: Sequence[Fact]) -> Iterable[Accused]:
-    starved = any(event.by != "signal" for _, event in events(facts, ProcessKilled)) or any(
-        event.error == "full" for _, event in events(facts, StorageError)
-    )
-    by_itself = Counter(
-        event.process
-        for fact, event in events(facts, ProcessKilled)
-        if event.by == "signal" and event.signal in _FATAL_SIGNALS
-        for _ in range(fact.count)
-    )
-    changed = [event for fact, event in events(facts, Changed) if trouble.start - 86400 <= fact.ts <= trouble.end]
-    for process, number in by_itself.most_common(2):
-        why = say("{number} processes died by a fault of their own (a signal such as SEGV)", number=number)
-        yield Accused(_crash(process, why, changed), min(0.95, 0.55 + 0.1 * number))
-    refused = [
-        event for _, event in events(facts, ServiceState) if event.state == "refused" and is_serving(event.service)
-    ]
-    if refused and not starved:
-        service = refused[0].service
-        why = say("it refused to start: {detail}", detail=_last_words(facts, service))
-        yield Accused(_crash(service, why, changed), 0.93)
-    elif not starved and not by_itself:
-        yield from _deaths(facts, changed)
-    yield from _fatals(trouble, facts, changed)
-
-
-def _last_words(facts: Sequence[Fact], service: str) -> str:
-    """What is known of why a service does not start: its own words, else how it ended."""
-    told = [event for _, event in events(facts, ServiceState) if event.service == service and event.detail]
-    own = next((event for event in told if event.state == "refused"), None)
-    words = own or next((event for event in told if event.state in {"died", "failed"}), None)
-    return "?" if words is None else words.detail[:160]
-
-
-def _deaths(facts: Sequence[Fact], changed: list[Changed]) -> Iterable[Accused]:
-    died = [event for _, event in events(facts, ServiceState) if event.state in {"died", "failed"}]
-    served = [event for event in died if is_serving(event.service)]
-    if served:
-        why = say("it ended without having been told to: {detail}", detail=served[0].detail[:160])
-        yield Accused(_crash(served[0].service, why, changed), 0.6)
-
-
-def _fatals(trouble: Trouble, facts: Sequence[Fact], changed: list[Changed]) -> Iterable[Accused]:
-    """A site whose program fails on most requests: a bad upgrade shows so, without any process dying."""
-    fatal = [(fact, event) for fact, event in events(facts, AppError) if event.symptom == "fatal"]
-    number = sum(fact.count for fact, _ in fatal if trouble.start - 60 <= fact.ts <= trouble.end + 60)
-    if number >= 20 and trouble.of("failed"):
-        why = say(
-            "{number} requests failed by an error of the program itself: {text}",
-            number=number,
-            text=fatal[0][1].text[:160],
-        )
-        yield Accused(_crash(fatal[0][1].service, why, changed), 0.6)
-
-
-def _crash(process: str, why: Said, changed: list[Changed]) -> Suspect:
-    name = say("{process}", process=process)
-    if changed:
-        name = say("{process}, after a change of {package}", process=process, package=changed[-1].what)
-    return Suspect("process", "crash", name, why, process=process)
 
 
 # -- connections -------------------------------------------------------------------------------------------------------

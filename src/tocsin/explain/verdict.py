@@ -7,12 +7,14 @@ from typing import get_args
 
 from msgspec import Struct
 
-from tocsin.explain.accuse import Accused, accused_requests, bans_of, usual_senders
+from tocsin.explain.accuse import Accused, accused_requests
+from tocsin.explain.bans import bans_of, usual_senders
 from tocsin.explain.capacity import Capacity, capacity_of
 from tocsin.explain.chain import chain_of
 from tocsin.explain.culprits import culprits_of
 from tocsin.explain.incident import Trouble
 from tocsin.explain.load import Load, load_of
+from tocsin.explain.losses import loss_of
 from tocsin.explain.model import Cause, Dossier, Fact, Incident, Profile, Said, Spared, Value, say
 from tocsin.explain.remedies import is_narrow, remedies_of
 from tocsin.explain.suspects import by_subject, carried
@@ -63,7 +65,9 @@ def case_of(dossier: Dossier, trouble: Trouble, troubles: Sequence[Trouble]) -> 
         begin, end = load.start, trouble.end + _AFTER_S
         present = [one.source_ip for one in dossier.accesses.profiles(begin, end)]
         profiles = by_subject(dossier.accesses.profiles_of(present))
-        accused += accused_requests(dossier.accesses, load, carried(load, profiles), trouble.start, end)
+        loss = loss_of(trouble, facts)
+        lost_ts = None if loss is None else loss.ts
+        accused += accused_requests(dossier.accesses, load, carried(load, profiles), trouble.start, end, lost_ts)
     accused.sort(
         key=lambda one: (-round(one.score, 2), _ORDER.index(one.suspect.cause))
     )  # of equals, the first that fits
@@ -116,7 +120,7 @@ def _different(accused: Sequence[Accused]) -> list[Accused]:
 
 def _confidence(accused: Sequence[Accused], top: Accused | None) -> float:
     """The strength of the evidence, less what speaks as strongly for another cause."""
-    if top is None:
+    if top is None or top.suspect.cause == "unknown":
         return _UNPROVEN
     rival = max((one.score for one in accused if one.suspect.cause != top.suspect.cause), default=0.0)
     return round(top.score * (1 - 0.3 * min(1.0, rival / top.score)), 2)

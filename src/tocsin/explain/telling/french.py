@@ -175,6 +175,20 @@ Load by class of requests, and what fell when
 """
 """What the terminal and the page say by themselves; as in `french_sentences`."""
 
+EXONERATING = """
+No verdict: what happened is known, but not who did it.
+= Pas de verdict : on sait ce qui s’est passé, mais pas qui l’a fait.
+{service} is told to stop
+= {service} reçoit l’ordre de s’arrêter
+{service} has stopped
+= {service} s’est arrêté
+{service} was stopped on {ts:time} as it was told; by whom, and why, no log says
+= {service} a été arrêté sur ordre le {ts:time} ; par qui et pourquoi, aucun journal ne le dit
+most of them failed, and they came when a service was gone already: rather retries, an effect of it
+= la plupart ont échoué, et elles sont venues quand un service avait déjà disparu : plutôt de nouveaux essais, un effet
+"""
+"""What shows that somebody only looks like the cause; as in `french_sentences`."""
+
 
 def _pairs(text: str) -> dict[str, str]:
     """The sentences of a catalogue and their translations."""
@@ -199,4 +213,5 @@ FRENCH: dict[str, str] = {
     **_pairs(sentences.REMEDIES),
     **_pairs(sentences.EVIDENCE),
     **_pairs(TELLING),
+    **_pairs(EXONERATING),
 }

@@ -54,6 +54,8 @@ def when(incident: Incident, language: Language) -> str:
 
 def sure(incident: Incident) -> Said:
     """How far the verdict may be believed, in words beside the number."""
+    if incident.cause == "unknown" and incident.suspects and incident.suspects[0].cause == "unknown":
+        return say("No verdict: what happened is known, but not who did it.")
     if incident.cause == "unknown":
         return say("No verdict: the evidence does not reach. What is missing stands below.")
     level = incident.confidence

@@ -1,0 +1,72 @@
+"""Who only looks like the cause: clients that try again, apps, the site itself, a proxy before it, readers."""
+
+from __future__ import annotations
+
+import pytest
+from explain_made import START_TS, dossier, fact, request, visits
+
+from tocsin.explain.explain import explain
+from tocsin.explain.model import Fact, Incident
+from tocsin.model import AppError, HttpRequest, ProcessKilled, ServiceState
+
+APP = "okhttp/4.9.3"
+
+
+def only(requests: list[HttpRequest], facts: list[Fact]) -> Incident:
+    report = explain(dossier(requests, facts))
+    assert len(report.incidents) == 1, [one.summary for one in report.incidents]
+    return report.incidents[0]
+
+
+def polls(start: float, end: float, each_s: float, status: int = 200) -> list[HttpRequest]:
+    number = int((end - start) / each_s)
+    return [
+        request(start + i * each_s, "203.0.113.23", "/api/status", user_agent=APP, status=status) for i in range(number)
+    ]
+
+
+def database_lost(ts: float, *states: ServiceState) -> list[Fact]:
+    errors = [
+        fact(ts + 3 + 7 * i, AppError(0.0, "php", "error", symptom="database-down"), "Connection refused")
+        for i in range(20)
+    ]
+    return [*(fact(ts + i, state) for i, state in enumerate(states)), *errors]
+
+
+def test_retries_after_the_database_was_stopped_are_an_effect() -> None:
+    requests = [*visits(0, 600), *polls(0, 600, 60), *polls(605, 900, 0.5, status=500)]
+    stopped = [ServiceState(0.0, "mariadb", "stopping"), ServiceState(0.0, "mariadb", "stopped")]
+    incident = only(requests, database_lost(600, *stopped))
+    assert incident.cause == "unknown"
+    assert incident.suspects[0].process == "mariadb"
+    assert incident.ban == ()
+    assert incident.deny == ()
+    assert incident.chain[0].ts == START_TS + 600
+    assert any(remedy.apply == "systemctl restart mariadb" for remedy in incident.remedies)
+
+
+def test_retries_after_the_database_aborted_are_an_effect() -> None:
+    requests = [*visits(0, 600), *polls(0, 600, 60), *polls(604, 900, 0.5, status=500)]
+    aborted = fact(600, ProcessKilled(0.0, "mysqld", 77, "signal", signal="ABRT"))
+    states = [
+        ServiceState(0.0, "mariadb", "died", "code=killed, status=6/ABRT"),
+        ServiceState(0.0, "mariadb", "failed"),
+    ]
+    incident = only(requests, [aborted, *database_lost(600, *states)])
+    assert incident.cause == "crash"
+    assert incident.confidence >= 0.8
+    assert incident.ban == ()
+
+
+def test_a_flood_that_came_before_the_database_was_lost_is_no_effect() -> None:
+    requests = [*visits(0, 600), *polls(540, 603, 0.05), *polls(603, 700, 0.05, status=500)]
+    incident = only(requests, database_lost(600, ServiceState(0.0, "mariadb", "died", "code=killed, status=9/KILL")))
+    assert incident.cause == "request-flood"
+    assert incident.ban == ("203.0.113.23",)
+
+
+@pytest.mark.parametrize(("paths", "cause"), [(1, "request-flood"), (200, "crawler")])
+def test_a_library_is_a_crawler_only_where_it_crawls(paths: int, cause: str) -> None:
+    asked = [request(600 + i / 20, "203.0.113.23", f"/p/{i % paths}/", user_agent=APP) for i in range(1500)]
+    facts = [fact(640, ProcessKilled(0.0, "mariadbd", 77, "oom"), "Killed process 77")]
+    assert only([*visits(0, 680), *asked], facts).cause == cause
