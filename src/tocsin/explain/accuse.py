@@ -15,6 +15,7 @@ from tocsin.decide.crawlers import claimed_crawler, in_published_range
 from tocsin.explain.agents import contradiction, honest_name, is_library
 from tocsin.explain.load import Load
 from tocsin.explain.model import Accesses, Actor, Cause, Said, Suspect, Value, say
+from tocsin.explain.ownsite import runs_own_jobs
 from tocsin.explain.suspects import SUBJECT, Carried
 from tocsin.model import Signature
 
@@ -229,9 +230,11 @@ def _is_slow(load: Load, one: Carried, held: tuple[float, float]) -> bool:
 
 
 def cause_of(load: Load, one: Carried) -> Cause:
-    """What a class of requests is, in the vocabulary of causes: the first that fits, in the order of `Cause`."""
+    """What a class of requests is, in the vocabulary of causes: the first that fits."""
     if one.visitors >= _VISITORS:
         return "legitimate-surge"
+    if runs_own_jobs(load, one):
+        return "local-job"
     signature = one.signature
     if _LOGIN.search(f"{signature.path or ''}?{signature.query or ''}") and signature.method == "POST":
         return "login-bruteforce"
@@ -337,6 +340,8 @@ def _why(load: Load, one: Carried, cause: Cause) -> Said:
             "browsers do; {share:share} of the excess load, {lift:times} the usual",
             **facts,
         )
+    if cause == "local-job":
+        return say("{requests} requests in {span:span} by the site's own WordPress, to run its scheduled jobs", **facts)
     if cause == "crawler":
         return say(
             "{requests} requests in {span:span} by one client that says what it is; {share:share} of the excess load",

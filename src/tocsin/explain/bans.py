@@ -10,14 +10,20 @@ from ipaddress import ip_network
 from tocsin.decide.crawlers import claimed_crawler, in_published_range
 from tocsin.explain.accuse import Accused, folded
 from tocsin.explain.load import BEFORE_S, Load
-from tocsin.explain.model import Accesses, Profile, Spared, say
-from tocsin.explain.suspects import is_visitor
+from tocsin.explain.model import Accesses, Profile, Said, Spared, say
+from tocsin.explain.suspects import SUBJECT, is_visitor
 
 _FEW = 5
 _SOME = 3
 _AS_OFTEN = 2.0
 _CROWDS = frozenset(("distributed-flood", "login-bruteforce"))
 _LONG_BEFORE_S = 60.0
+_FEW_NETWORKS = 16
+_NEARLY_ALL = 0.95
+_LEAST_VISITORS = 20
+"""Addresses before an outage that tell from how many networks visitors come."""
+
+_LEAST_SENDERS = 5
 
 
 def usual_senders(accesses: Accesses, accused: Accused, load: Load, end_ts: float) -> frozenset[str]:
@@ -54,7 +60,9 @@ def bans_of(
             why = say("a genuine {crawler}: its address is one that is published", crawler=crawler)
             spare.append(Spared(address, why))
         elif profile is not None and is_visitor(profile):
-            why = say("it behaves like a visitor: it fetched {assets} files of pages", assets=profile.assets)
+            why = say("it behaves like a visitor: it followed {referred} links", referred=profile.referred)
+            if profile.assets:
+                why = say("it behaves like a visitor: it fetched {assets} files of pages", assets=profile.assets)
             spare.append(Spared(address, why))
         elif profile is not None and requests <= _FEW and profile.first_ts < onset_ts - _LONG_BEFORE_S:
             why = say("it came before the outage began, too, and sent but {requests} of these", requests=requests)
@@ -64,3 +72,41 @@ def bans_of(
         elif not ip_network(address).is_loopback:
             ban.append(address)
     return tuple(ban), tuple(spare)
+
+
+def own_of(accused: Accused) -> tuple[Spared, ...]:
+    """The site's own server, whose requests to itself are accused: it is to be mended, not banned."""
+    why = say("it is the site's own server: its WordPress calls itself")
+    return tuple(Spared(actor.subject, why) for actor in accused.suspect.actors)
+
+
+def front_of(load: Load, accused: Accused) -> Said | None:
+    """Why to ban no address at all: visitors, too, come from the few networks that a class comes from, so these are of
+    what stands before the site. None where visitors come from elsewhere, or from too many networks to be one's.
+    """
+    if accused.carried is None or len(accused.carried.addresses) < _LEAST_SENDERS:
+        return None
+    asked = {(group.method, group.path) for group in accused.carried.groups}
+    others = (group for group in load.before if (group.method, group.path) not in asked)
+    theirs = Counter(map(_network, {SUBJECT(group.source_ip) for group in others if group.source_ip}))
+    number = theirs.total()
+    few = theirs.most_common(_FEW_NETWORKS)
+    if number < _LEAST_VISITORS or sum(each for _, each in few) < _NEARLY_ALL * number:
+        return None
+    shared = {network for network, _ in few}
+    ours = Counter(_network(address) for address in accused.carried.addresses)
+    if sum(each for network, each in ours.items() if network in shared) < _NEARLY_ALL * ours.total():
+        return None
+    return say(
+        "visitors come from the same {number} networks as these requests, such as {network}: they are of what stands "
+        "before the site (a CDN, a proxy), and to ban it is to shut everybody out; let the web server take the "
+        "clients' own addresses from it (mod_remoteip, ngx_http_realip_module)",
+        number=len(few),
+        network=few[0][0],
+    )
+
+
+def _network(subject: str) -> str:
+    """The network that an address's owner has, about: a /16, or an IPv6 /32."""
+    network = ip_network(subject)
+    return str(network.supernet(new_prefix=16 if network.version == 4 else 32))

@@ -19,6 +19,7 @@ _FATAL_SIGNALS = frozenset(("SEGV", "ABRT", "BUS", "ILL", "FPE", "SYS", "TRAP"))
 _SEEN = 0.9
 """How strongly it speaks against a service that it was gone before anything else went wrong."""
 
+_ENDED = 0.6
 _AT_ONCE_S = 5.0
 _SOON_S = 30.0
 """Within this pages miss a service that is gone."""
@@ -80,8 +81,10 @@ def _is_restart(trouble: Trouble, ts: float, event: ServiceState, states: Sequen
 def failures_of(trouble: Trouble, facts: Sequence[Fact]) -> Iterable[Accused]:
     """Programs that ended, or did not start, with nobody's requests to blame."""
     loss = loss_of(trouble, facts)
-    yield from _crashes(trouble, facts, loss)
-    yield from _stopped(loss, facts)
+    crashes = list(_crashes(trouble, facts, loss))
+    yield from crashes
+    if all(one.score <= _ENDED for one in crashes):
+        yield from _stopped(loss, facts)  # else it stopped to be started again, and what came then fails
 
 
 def _crashes(trouble: Trouble, facts: Sequence[Fact], loss: Loss | None) -> Iterable[Accused]:
@@ -107,7 +110,7 @@ def _crashes(trouble: Trouble, facts: Sequence[Fact], loss: Loss | None) -> Iter
         why = say("it refused to start: {detail}", detail=_last_words(facts, service))
         yield Accused(_crash(service, why, changed), 0.93)
     elif not starved and not by_itself:
-        yield from _deaths(facts, changed, _SEEN if loss is not None and loss.is_fault else 0.6)
+        yield from _deaths(facts, changed, _SEEN if loss is not None and loss.is_fault else _ENDED)
     yield from _fatals(trouble, facts, changed)
 
 

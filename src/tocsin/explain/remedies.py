@@ -19,6 +19,12 @@ from tocsin.rules import RuleErrors, read_rules
 _MARGIN = 0.9
 """Of the workers that fit into memory, so many are advised: caches want room, too."""
 
+_WP_CRON = """\
+# wp-config.php
+define('DISABLE_WP_CRON', true);
+# /etc/cron.d/wordpress, with the site's own path
+*/5 * * * * www-data flock -n /tmp/wp-cron.lock php /var/www/html/wp-cron.php"""
+
 _MOST_SPILL = 0.05
 _MOST_VISITORS = 0.2
 _LEAST_TOLERATED = 2
@@ -33,7 +39,8 @@ _LIMIT = re.compile(r"^limit  = ([0-9]+)$", re.MULTILINE)
 
 def remedies_of(cause: Cause, top: Accused | None, facts: Sequence[Fact], capacity: Capacity) -> tuple[Remedy, ...]:
     """The remedies, what is needed now first; the worker limit only where the verdict is about it."""
-    return (*_restart(facts), *_against(cause, top, facts), *_record(cause), *_limits(cause, facts, capacity))
+    against = *_against(cause, top, facts), *_of_ours(cause, top)
+    return (*_restart(facts), *against, *_record(cause), *_limits(cause, facts, capacity))
 
 
 def is_narrow(top: Accused) -> bool:
@@ -57,7 +64,7 @@ def _restart(facts: Sequence[Fact]) -> Iterator[Remedy]:
 def _against(cause: Cause, top: Accused | None, facts: Sequence[Fact]) -> Iterator[Remedy]:
     if top is None:
         return
-    if top.carried is not None and cause not in {"legitimate-surge", "unknown"} and is_narrow(top):
+    if top.carried is not None and cause not in {"legitimate-surge", "unknown", "local-job"} and is_narrow(top):
         yield from _shutting_out(cause, top.carried, facts)
     if cause == "slow-connections":
         apply = "RequestReadTimeout header=10-20,MinRate=500 body=10,MinRate=500"
@@ -103,6 +110,13 @@ def turning_away(*, is_usual: bool) -> Said:
     if is_usual:
         return say("turn the class away in the web server while it lasts; others ask for it, too")
     return say("turn the class away in the web server")
+
+
+def _of_ours(cause: Cause, top: Accused | None) -> Iterator[Remedy]:
+    """What to change in what the site itself runs."""
+    if cause == "local-job" and top is not None and top.carried is not None:
+        text = say("let the machine's cron run WordPress's jobs, in place of its requests to itself")
+        yield Remedy(text, _WP_CRON)
 
 
 def denial_of(signature: Signature, facts: Sequence[Fact]) -> str:

@@ -8,7 +8,7 @@ from typing import get_args
 from msgspec import Struct
 
 from tocsin.explain.accuse import Accused, accused_requests
-from tocsin.explain.bans import bans_of, usual_senders
+from tocsin.explain.bans import bans_of, front_of, own_of, usual_senders
 from tocsin.explain.capacity import Capacity, capacity_of
 from tocsin.explain.chain import chain_of
 from tocsin.explain.culprits import culprits_of
@@ -85,10 +85,16 @@ def judge(dossier: Dossier, case: Case) -> Incident:
     ban: tuple[str, ...] = ()
     spare: tuple[Spared, ...] = ()
     deny: tuple[Signature, ...] = ()
+    front = None if top is None or case.load is None else front_of(case.load, top)
     if top is not None and cause in _BANNABLE:
-        ban, spare = _bans(dossier, top, case)
+        ban, spare = _bans(dossier, top, case) if front is None else ((), ())
         if top.suspect.signature is not None and is_narrow(top):
             deny = (top.suspect.signature,)
+    elif top is not None and top.carried is not None and cause == "local-job":
+        spare = own_of(top)
+    remedies = remedies_of(cause, top, case.facts, case.capacity)
+    if front is not None:
+        remedies = tuple(one for one in remedies if not one.rule)  # a rule would ban it as well
     onset = trouble.start
     if top is not None and top.carried is not None and case.load is not None:
         onset = min(onset, max(top.carried.first_ts, case.load.start))
@@ -104,8 +110,8 @@ def judge(dossier: Dossier, case: Case) -> Incident:
         ban,
         deny,
         spare,
-        remedies_of(cause, top, case.facts, case.capacity),
-        (*_notes(case, cause), *_collateral(dossier, case, deny)),
+        remedies,
+        (*(() if front is None else (front,)), *_notes(case, cause), *_collateral(dossier, case, deny)),
         timeline=timeline_of(trouble, dossier.accesses, case.load, top, case.capacity),
     )
 

@@ -70,3 +70,58 @@ def test_a_library_is_a_crawler_only_where_it_crawls(paths: int, cause: str) -> 
     asked = [request(600 + i / 20, "203.0.113.23", f"/p/{i % paths}/", user_agent=APP) for i in range(1500)]
     facts = [fact(640, ProcessKilled(0.0, "mariadbd", 77, "oom"), "Killed process 77")]
     assert only([*visits(0, 680), *asked], facts).cause == cause
+
+
+def jobs(start: float, end: float, each_s: float, address: str = "203.0.113.80") -> list[HttpRequest]:
+    """A WordPress that calls itself."""
+    return [
+        request(
+            start + i * each_s,
+            address,
+            f"/wp-cron.php?doing_wp_cron={i}.5",
+            method="POST",
+            user_agent="WordPress/6.6.2; https://shop.example",
+        )
+        for i in range(int((end - start) / each_s))
+    ]
+
+
+OUT_OF_MEMORY = [fact(640, ProcessKilled(0.0, "mariadbd", 77, "oom"), "Killed process 77")]
+
+
+def test_a_site_that_calls_itself_is_mended_and_not_banned() -> None:
+    incident = only([*visits(0, 680), *jobs(0, 560, 50), *jobs(560, 680, 0.1)], OUT_OF_MEMORY)
+    assert incident.cause == "local-job"
+    assert incident.ban == ()
+    assert incident.deny == ()
+    assert [one.subject for one in incident.spare] == ["203.0.113.80"]
+    assert any("DISABLE_WP_CRON" in remedy.apply for remedy in incident.remedies)
+    assert not any(remedy.rule for remedy in incident.remedies)
+
+
+def test_whoever_only_says_that_it_is_the_site_is_banned() -> None:
+    requests = [*visits(0, 680), *jobs(0, 560, 50), *jobs(560, 680, 0.1, "203.0.113.66")]
+    incident = only(requests, OUT_OF_MEMORY)
+    assert incident.cause == "request-flood"
+    assert incident.ban == ("203.0.113.66",)
+
+
+@pytest.mark.parametrize("behind", [True, False])
+def test_what_stands_before_the_site_is_not_banned(behind: bool) -> None:
+    edges = "198.51" if behind else "203.20"
+    attack = [
+        request(580 + i / 10, f"{edges}.{i % 250}.{i % 199 + 1}", "/xmlrpc.php", method="POST") for i in range(900)
+    ]
+    incident = only([*visits(0, 680), *attack], OUT_OF_MEMORY)
+    assert incident.cause == "distributed-flood"
+    assert incident.deny[0].path == "/xmlrpc.php"
+    assert (incident.ban == ()) == behind
+    assert any(remedy.rule for remedy in incident.remedies) != behind
+    assert any("198.51.0.0/16" in str(note.args.get("network")) for note in incident.notes) == behind
+
+
+def test_a_service_that_fails_after_it_was_stopped_to_be_started_again_is_what_failed() -> None:
+    states = [ServiceState(0.0, "php-fpm", "stopping"), ServiceState(0.0, "php-fpm", "stopped")]
+    faults = [fact(601 + i, ProcessKilled(0.0, "php-fpm8.2", i, "signal", signal="SEGV")) for i in range(3)]
+    requests = [*visits(0, 600), *polls(603, 700, 0.5, status=502)]
+    assert only(requests, [*database_lost(600, *states), *faults]).cause == "crash"

@@ -184,6 +184,20 @@ No verdict: what happened is known, but not who did it.
 = {service} s’est arrêté
 {service} was stopped on {ts:time} as it was told; by whom, and why, no log says
 = {service} a été arrêté sur ordre le {ts:time} ; par qui et pourquoi, aucun journal ne le dit
+{requests} requests in {span:span} by the site's own WordPress, to run its scheduled jobs
+= {requests} requête{requests:s} en {span:span} du WordPress du site lui-même, pour exécuter ses tâches planifiées
+it is the site's own server: its WordPress calls itself
+= c’est le serveur du site lui-même : son WordPress s’appelle lui-même
+let the machine's cron run WordPress's jobs, in place of its requests to itself
+= faites exécuter les tâches de WordPress par le cron de la machine, au lieu de ses requêtes à lui-même
+it behaves like a visitor: it followed {referred} links
+= elle se comporte comme un visiteur : elle a suivi {referred} lien{referred:s}
+visitors come from the same {number} networks as these requests, such as {network}: they are of what stands before the
+  site (a CDN, a proxy), and to ban it is to shut everybody out; let the web server take the clients' own addresses from
+  it (mod_remoteip, ngx_http_realip_module)
+= les visiteurs viennent des mêmes {number} réseaux que ces requêtes, tels que {network} : ce sont ceux de ce qui
+  précède le site (un CDN, un mandataire), et le bannir, c’est fermer à tout le monde ; faites prendre au serveur web
+  les adresses des clients eux-mêmes (mod_remoteip, ngx_http_realip_module)
 most of them failed, and they came when a service was gone already: rather retries, an effect of it
 = la plupart ont échoué, et elles sont venues quand un service avait déjà disparu : plutôt de nouveaux essais, un effet
 """
