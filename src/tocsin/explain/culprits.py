@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 
 from tocsin.explain.accuse import Accused
+from tocsin.explain.appservers import is_ambiguous, unit_behind
 from tocsin.explain.capacity import Capacity
 from tocsin.explain.incident import Trouble
 from tocsin.explain.load import Load
@@ -35,11 +36,6 @@ _SYSTEM = frozenset(
         "tocsin",
     )
 )
-_AMBIGUOUS = frozenset(
-    ("java", "node", "python", "python3", "ruby", "perl", "php", "dotnet", "beam.smp", "gitea", "uwsgi", "gunicorn")
-)
-"""Names of programs that serve as often as they do batches."""
-
 _HOLDS_NOTHING = frozenset(("TIME_WAIT", "FIN_WAIT1", "FIN_WAIT2", "LAST_ACK", "CLOSING"))
 """States of connections that no worker serves any more."""
 
@@ -64,7 +60,7 @@ def culprits_of(
     """The suspects that the facts around an outage name, the likeliest first. `facts` reach back _BEFORE_S and more."""
     found = [
         *_storage(facts),
-        *_jobs(trouble, facts, capacity),
+        *_jobs(trouble, facts, load, capacity),
         *failures_of(trouble, facts),
         *_connections(trouble, facts, accesses, load),
         *_limits(facts, accesses, load, capacity),
@@ -91,7 +87,7 @@ def _storage(facts: Sequence[Fact]) -> Iterable[Accused]:
 # -- jobs --------------------------------------------------------------------------------------------------------------
 
 
-def _jobs(trouble: Trouble, facts: Sequence[Fact], capacity: Capacity) -> Iterable[Accused]:
+def _jobs(trouble: Trouble, facts: Sequence[Fact], load: Load | None, capacity: Capacity) -> Iterable[Accused]:
     """Processes that serve no request and held much of the memory when it gave out."""
     jobs = [(fact, event) for fact, event in events(facts, JobStarted) if _near(trouble, fact.ts)]
     early = _early(facts, trouble)
@@ -103,10 +99,12 @@ def _jobs(trouble: Trouble, facts: Sequence[Fact], capacity: Capacity) -> Iterab
         if share < _JOB_SHARE:
             continue
         started = next((event for _, event in jobs if _names(event.command, processes)), None)
+        if started is None and (unit := unit_behind(processes.name, facts)) is not None:
+            yield _accused_server(processes, share, unit, load)
+            continue
         score = min(0.97, 0.65 + share)
-        if processes.name in _AMBIGUOUS and started is None and not _is_new(processes, early):
-            score *= 0.4
-        yield Accused(_job_suspect(processes, share, started), score)
+        doubtful = is_ambiguous(processes.name) and started is None and not _is_new(processes, early)
+        yield Accused(_job_suspect(processes, share, started, doubtful=doubtful), score * (0.4 if doubtful else 1.0))
     if not capacity.worker and not any(True for _ in events(facts, Sample)):
         yield from _killed_jobs(facts, jobs)
     yield from _timed_jobs(trouble, jobs)
@@ -150,11 +148,28 @@ def _names(command: str, processes: Processes) -> bool:
     )
 
 
-def _job_suspect(processes: Processes, share: float, started: JobStarted | None) -> Suspect:
+def _accused_server(processes: Processes, share: float, unit: str, load: Load | None) -> Accused:
+    """What serves the site and outgrew the memory: by itself, where nothing came that does not come otherwise."""
+    process = unit or processes.name
+    why = say(
+        "{process} is no job but a service, and held {size:size} when memory gave out and the kernel killed it",
+        process=process,
+        size=processes.rss_bytes,
+    )
+    name = say("the memory of {process}", process=process)
+    driven = load is not None and load.rise >= _CLEAR
+    against = say("requests rose as well: they may have called for it") if driven else None
+    suspect = Suspect("process", "misconfiguration", name, why, process=process, share=share, counter_evidence=against)
+    return Accused(suspect, min(0.8, 0.45 + share / 2) * (0.6 if driven else 1.0))
+
+
+def _job_suspect(processes: Processes, share: float, started: JobStarted | None, *, doubtful: bool) -> Suspect:
     held: dict[str, Value] = {"count": processes.count, "size": processes.rss_bytes, "share": share}
     why = say("{count} processes held {size:size}, {share:share} of the memory, and serve no request", **held)
     if processes.count == 1:
         why = say("it held {size:size}, {share:share} of the memory, and serves no request", **held)
+    if doubtful:
+        why = say("it held {size:size}, {share:share} of the memory; whether it serves requests is not known", **held)
     process = script_of(processes)
     name = say("{process}, started by {by}", process=process, by=started.by) if started else None
     return Suspect("process", "local-job", name or say("{process}", process=process), why, process=process, share=share)
@@ -172,6 +187,10 @@ def _killed_jobs(facts: Sequence[Fact], jobs: list[tuple[Fact, JobStarted]]) -> 
     """Where no sample shows who held the memory: victims that serve no request."""
     for _, event in events(facts, ProcessKilled):
         if event.by != "signal" and not is_serving(event.process) and event.process not in _SYSTEM:
+            unit = unit_behind(event.process, facts)
+            if unit is not None:
+                yield _accused_server(Processes(event.process, 1, event.rss_bytes or 0), 0.0, unit, None)
+                return
             why = say("the kernel chose it when memory gave out: it held {size:size}", size=event.rss_bytes or 0)
             started = any(_names(job.command, Processes(event.process, 1, 0)) for _, job in jobs)
             suspect = Suspect(

@@ -25,6 +25,7 @@ define('DISABLE_WP_CRON', true);
 # /etc/cron.d/wordpress, with the site's own path
 */5 * * * * www-data flock -n /tmp/wp-cron.lock php /var/www/html/wp-cron.php"""
 
+_UNIT = re.compile(r"[A-Za-z0-9][\w.@:-]{0,100}").fullmatch
 _MOST_SPILL = 0.05
 _MOST_VISITORS = 0.2
 _LEAST_TOLERATED = 2
@@ -117,6 +118,11 @@ def _of_ours(cause: Cause, top: Accused | None) -> Iterator[Remedy]:
     if cause == "local-job" and top is not None and top.carried is not None:
         text = say("let the machine's cron run WordPress's jobs, in place of its requests to itself")
         yield Remedy(text, _WP_CRON)
+    if cause == "misconfiguration" and top is not None and top.suspect.kind == "process":
+        unit = top.suspect.process or ""
+        text = say("give it a limit of memory of its own, before the machine's runs out; look for what it never frees")
+        apply = f"# the unit of {unit}: systemctl edit\n[Service]\nMemoryMax=50%\nRestart=always" if _UNIT(unit) else ""
+        yield Remedy(text, apply)
 
 
 def denial_of(signature: Signature, facts: Sequence[Fact]) -> str:

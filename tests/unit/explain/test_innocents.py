@@ -7,7 +7,7 @@ from explain_made import START_TS, dossier, fact, request, visits
 
 from tocsin.explain.explain import explain
 from tocsin.explain.model import Fact, Incident
-from tocsin.model import AppError, HttpRequest, ProcessKilled, ServiceState
+from tocsin.model import AppError, HttpRequest, Processes, ProcessKilled, Sample, ServiceState
 
 APP = "okhttp/4.9.3"
 
@@ -125,3 +125,30 @@ def test_a_service_that_fails_after_it_was_stopped_to_be_started_again_is_what_f
     faults = [fact(601 + i, ProcessKilled(0.0, "php-fpm8.2", i, "signal", signal="SEGV")) for i in range(3)]
     requests = [*visits(0, 600), *polls(603, 700, 0.5, status=502)]
     assert only(requests, [*database_lost(600, *states), *faults]).cause == "crash"
+
+
+NODE = [
+    fact(600, Sample(0.0, "oom-report", (Processes("node", 1, 680 << 20), Processes("nginx", 2, 9 << 20)), 1 << 30)),
+    fact(600, ProcessKilled(0.0, "node", 1444, "oom", rss_bytes=680 << 20), "Killed process 1444 (node)"),
+]
+RESTARTED = [
+    fact(601, ServiceState(0.0, "app", "died", "code=killed, status=9/KILL")),
+    fact(602, ServiceState(0.0, "app", "restarting")),
+]
+MISSED = [fact(601 + i, AppError(0.0, "nginx", "error", symptom="backend-down"), "refused") for i in range(9)]
+
+
+@pytest.mark.parametrize(("more", "process"), [(RESTARTED, "app"), (MISSED, "node"), ([*RESTARTED, *MISSED], "app")])
+def test_a_service_that_outgrows_the_memory_is_no_job(more: list[Fact], process: str) -> None:
+    incident = only(visits(0, 680), [*NODE, *more])
+    assert incident.cause == "misconfiguration"
+    assert incident.suspects[0].process == process
+    assert not any("systemd-run" in remedy.apply for remedy in incident.remedies)
+    assert any(f"{process}: systemctl edit\n[Service]\nMemoryMax=" in remedy.apply for remedy in incident.remedies)
+
+
+def test_of_an_interpreter_nothing_is_claimed_that_no_line_shows() -> None:
+    incident = only(visits(0, 680), NODE)
+    assert incident.cause == "local-job"
+    assert incident.confidence < 0.5
+    assert "not known" in incident.suspects[0].why.text

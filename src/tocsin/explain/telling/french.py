@@ -198,6 +198,17 @@ visitors come from the same {number} networks as these requests, such as {networ
 = les visiteurs viennent des mêmes {number} réseaux que ces requêtes, tels que {network} : ce sont ceux de ce qui
   précède le site (un CDN, un mandataire), et le bannir, c’est fermer à tout le monde ; faites prendre au serveur web
   les adresses des clients eux-mêmes (mod_remoteip, ngx_http_realip_module)
+{process} is no job but a service, and held {size:size} when memory gave out and the kernel killed it
+= {process} n’est pas une tâche mais un service, et occupait {size:size} quand la mémoire a manqué et que le noyau l’a
+  tué
+the memory of {process}
+= la mémoire de {process}
+requests rose as well: they may have called for it
+= les requêtes ont augmenté aussi : elles ont pu la réclamer
+it held {size:size}, {share:share} of the memory; whether it serves requests is not known
+= il occupait {size:size}, {share:share} de la mémoire ; on ne sait s’il sert des requêtes
+give it a limit of memory of its own, before the machine's runs out; look for what it never frees
+= donnez-lui sa propre limite de mémoire, avant que celle de la machine s’épuise ; cherchez ce qu’il ne libère jamais
 most of them failed, and they came when a service was gone already: rather retries, an effect of it
 = la plupart ont échoué, et elles sont venues quand un service avait déjà disparu : plutôt de nouveaux essais, un effet
 """
