@@ -16,6 +16,7 @@ from tocsin.explain.agents import contradiction, honest_name, is_library
 from tocsin.explain.load import Load
 from tocsin.explain.model import Accesses, Actor, Cause, Said, Suspect, Value, say
 from tocsin.explain.ownsite import runs_own_jobs
+from tocsin.explain.readers import readers_of
 from tocsin.explain.suspects import SUBJECT, Carried
 from tocsin.model import Signature
 
@@ -51,6 +52,10 @@ _GIVEN_UP = frozenset((_NGINX, 504))
 _WAITED = say("they are logged as they end, and had waited: when they came is not known")
 
 _RETRIED = say("most of them failed, and they came when a service was gone already: rather retries, an effect of it")
+
+_NO_FILES = say("these logs hold next to no files of pages at any time: that these fetched none says nothing of them")
+_DOUBTFUL, _PRESUMED = 0.25, 0.75
+"""The most that is said against a crowd that may be readers, and for one that seems to be."""
 
 _DEAR = 3.0
 """So many times the cost of a page make a request expensive."""
@@ -157,6 +162,9 @@ def _accused(
     score *= 0.9 if waited else 1.0  # that they came first is inferred
     if not load.before_s:
         score *= 0.7
+    readers = None if one.visitors >= _VISITORS else readers_of(load, one)
+    if readers is not None:
+        score = min(score, _DOUBTFUL if readers == "perhaps" else _PRESUMED)
     lift = one.contrast.lift if load.before_s else None
     suspect = Suspect(
         "connections" if cause == "slow-connections" else "requests",
@@ -168,7 +176,13 @@ def _accused(
         requests=sum(number for _, number in actors),
         share=one.contrast.share,
         lift=lift,
-        counter_evidence=_RETRIED if retried else _WAITED if waited else _against(load, one, first_ts),
+        counter_evidence=_NO_FILES
+        if readers is not None
+        else _RETRIED
+        if retried
+        else _WAITED
+        if waited
+        else _against(load, one, first_ts),
     )
     return Accused(suspect, score, one)
 
@@ -235,6 +249,8 @@ def cause_of(load: Load, one: Carried) -> Cause:
         return "legitimate-surge"
     if runs_own_jobs(load, one):
         return "local-job"
+    if readers_of(load, one) == "readers":
+        return "legitimate-surge"
     signature = one.signature
     if _LOGIN.search(f"{signature.path or ''}?{signature.query or ''}") and signature.method == "POST":
         return "login-bruteforce"
@@ -334,6 +350,12 @@ def _why(load: Load, one: Carried, cause: Cause) -> Said:
         "share": one.contrast.share,
         "lift": one.contrast.lift,
     }
+    if cause == "legitimate-surge" and one.visitors < _VISITORS:
+        return say(
+            "{requests} requests in {span:span} by {addresses} addresses with browsers of several kinds, as readers of "
+            "a letter or an advertisement come; {share:share} of the excess load, {lift:times} the usual",
+            **facts,
+        )
     if cause == "legitimate-surge":
         return say(
             "{requests} requests in {span:span} by {addresses} addresses that fetch pages with their files, as "

@@ -152,3 +152,34 @@ def test_of_an_interpreter_nothing_is_claimed_that_no_line_shows() -> None:
     assert incident.cause == "local-job"
     assert incident.confidence < 0.5
     assert "not known" in incident.suspects[0].why.text
+
+
+def readers(query: str, follow_up: int, agents: int = 5) -> list[HttpRequest]:
+    """A crowd that follows one link, of which one in `follow_up` goes on, on a site whose files are elsewhere."""
+    usual = [request(3.0 * i, f"198.{i % 90}.7.{i % 250 + 1}", f"/post-{i % 20}/") for i in range(200)]
+    found = []
+    for i in range(600):
+        who, agent = f"203.{i % 50}.{i % 40}.9", f"Mozilla/5.0 (X11; Linux x86_64; rv:{i % agents}) Gecko Firefox"
+        found.append(request(580 + i / 8, who, f"/offer/{query}", user_agent=agent))
+        if i % follow_up == 0:
+            more = {"user_agent": agent, "referer": "https://shop.example/offer/"}
+            found += [request(582 + i / 8 + n, who, f"/post-{n}/", **more) for n in (1, 2)]
+    return [*usual, *found]
+
+
+def test_readers_of_a_letter_are_no_flood_where_files_are_elsewhere() -> None:
+    incident = only(readers("?utm_source=letter", 15), OUT_OF_MEMORY)
+    assert incident.cause == "legitimate-surge"
+    assert incident.ban == ()
+    assert incident.deny == ()
+
+
+def test_a_crowd_that_may_be_readers_is_not_convicted() -> None:
+    incident = only(readers("", 25), OUT_OF_MEMORY)
+    assert incident.cause == "unknown"
+    assert incident.ban == ()
+
+
+@pytest.mark.parametrize(("follow_up", "agents"), [(10**6, 5), (15, 1)])
+def test_a_crowd_of_which_nobody_goes_on_or_all_are_alike_is_a_flood(follow_up: int, agents: int) -> None:
+    assert only(readers("?utm_source=letter", follow_up, agents), OUT_OF_MEMORY).cause == "distributed-flood"

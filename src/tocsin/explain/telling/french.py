@@ -209,6 +209,12 @@ it held {size:size}, {share:share} of the memory; whether it serves requests is 
 = il occupait {size:size}, {share:share} de la mémoire ; on ne sait s’il sert des requêtes
 give it a limit of memory of its own, before the machine's runs out; look for what it never frees
 = donnez-lui sa propre limite de mémoire, avant que celle de la machine s’épuise ; cherchez ce qu’il ne libère jamais
+these logs hold next to no files of pages at any time: that these fetched none says nothing of them
+= ces journaux ne contiennent presque jamais de fichiers de pages : n’en avoir demandé aucun ne prouve rien
+{requests} requests in {span:span} by {addresses} addresses with browsers of several kinds, as readers of a letter or an
+  advertisement come; {share:share} of the excess load, {lift:times} the usual
+= {requests} requête{requests:s} en {span:span} de {addresses} adresse{addresses:s}, de navigateurs divers, comme
+  viennent les lecteurs d’une lettre ou d’une annonce ; {share:share} de la surcharge, {lift:times} l’habitude
 most of them failed, and they came when a service was gone already: rather retries, an effect of it
 = la plupart ont échoué, et elles sont venues quand un service avait déjà disparu : plutôt de nouveaux essais, un effet
 """
