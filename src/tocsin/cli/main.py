@@ -37,6 +37,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except OSError as error:
         if error.errno not in NO_ROOM:
             return _internal(error)
+        _give_up_output()
         _say(f"cannot write: {error.strerror}; make room (df -h shows where there is none), then run this again")
         return failure.UNAVAILABLE
     except Exception as error:  # noqa: BLE001  the last resort: people get a line and what to do, not a traceback
@@ -56,6 +57,14 @@ def _run(given: list[str]) -> None:
 
     with reader_may_leave():
         replay(**known)
+
+
+def _give_up_output() -> None:
+    """What waits in standard output and finds no room must not fail again, when the next line is said or we end."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _internal(error: Exception) -> int:
