@@ -8,9 +8,9 @@ from tocsin.privileges import unlocked
 
 
 def give_back() -> None:
-    """Return free pages of the C library's heap, those between used ones too: 20 ms after a flood has left 150 MB.
+    """Return free pages of the C library's heap, those between used ones too: 37 ms for 200 MB.
 
-    After starting it is 10 MB: compiling the patterns takes 25 for a moment. glibc by itself returns only what lies at
+    After starting it is 8 MB: compiling the patterns takes 25 for a moment. glibc by itself returns only what lies at
     the heap's end. musl has no such call, and keeps less.
     """
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None)

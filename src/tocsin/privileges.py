@@ -145,7 +145,7 @@ def lock_memory() -> Locked:
 def unlocked() -> Iterator[None]:
     """Not locked for a moment, where memory is: the kernel takes no locked page back (madvise(2), EINVAL).
 
-    20 ms for 200 MB. PrivilegeError where the kernel does not lock again what was locked.
+    34 ms for 200 MB. PrivilegeError where the kernel does not lock again what was locked.
     """
     locked = _locked_bytes() > 0
     if locked:

@@ -101,7 +101,7 @@ def test_a_restart_between_any_two_events_changes_nothing(order: list[float], li
 
 @given(st.lists(st.tuples(st.integers(0, 9), st.integers(0, 9000).map(float)), min_size=1, max_size=60))
 def test_who_is_watched_is_known_by_the_window_and_no_longer(events: list[tuple[int, float]]) -> None:
-    """Of those who are banned, or silent for long, nothing is left: a million of them would take 100 MB."""
+    """Of those who are banned, or silent for long, nothing is left: a million of them would take 80 MB."""
     window = CountWindow(Pool(6), 3, WITHIN_S, LATENESS_S)
     window.look_out(lambda key: int(key) % 2 == 0)
     for number, ts in sorted(events, key=lambda event: event[1]):

@@ -65,7 +65,7 @@ class Window:
         self.rotated_ts = float("-inf")
         self.watch: Callable[[str], bool] | None = None  # of whose keys somebody wants to see every line
         self.watched: set[str] = set()  # those of them that are young or old
-        self.all_watched = False  # then `watched` stays empty: it would hold 80 bytes for each key of a flood
+        self.all_watched = False  # then `watched` stays empty: it would take 40 bytes for each key of a flood
         pool.windows.append(self)
 
     def rotate(self, now_ts: float) -> float:
