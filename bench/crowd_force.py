@@ -11,6 +11,7 @@ from msgspec import Struct
 
 from crowd_site import Line
 from tocsin.decide.subjects import bounds, canonical
+from tocsin.enforce.pasting import query_pattern
 from tocsin.enforce.webserver import BROWSER, EMBEDDED, ROBOT
 from tocsin.formats import Format, Proxies, by_name
 from tocsin.formats.base import Anchor
@@ -142,7 +143,7 @@ def fits(signature: Signature | None, request: HttpRequest) -> bool:
         return False
     if signature.user_agent is not None and signature.user_agent not in (request.user_agent or ""):
         return False
-    if signature.query is not None and (request.query if not signature.query else signature.query not in request.query):
+    if signature.query is not None and not re.search(query_pattern(signature.query) or "^$", request.query):
         return False
     return signature.path is None or path_pattern(signature.path).fullmatch(request.path) is not None
 

@@ -84,11 +84,16 @@ def covered(subjects: list[str], addresses: list[str]) -> list[str]:
     ]  # fmt: skip
 
 
+def has_pair(part: str, query: str) -> bool:
+    """Whether a query has a pair, or with `=` at the end, one of that name."""
+    return f"{'' if part[0] == '=' else '&'}{part}{'' if part[-1] == '=' else '&'}" in f"&{query}&"
+
+
 def denies(signature: Document, hit: Hit) -> bool:
     """Whether a signature would have refused this request (the virtual host is not in every log: it counts for yes)."""
     return (
         (not signature.get("method") or signature["method"] == hit.method)
         and (not signature.get("path") or glob(signature["path"], hit.path))
-        and (not signature.get("query") or signature["query"] in hit.query)
+        and (not signature.get("query") or has_pair(signature["query"], hit.query))
         and (not signature.get("user_agent") or signature["user_agent"] in hit.agent)
     )

@@ -301,8 +301,10 @@ class Evidence(Struct, frozen=True, gc=False):
 
 
 class Signature(Struct, frozen=True, omit_defaults=True):
-    """A class of requests. `path` is exact, or with `*` for one segment or a part of it; `query` and `user_agent` are
-    literal substrings (`query` empty and given: no query), `protocol` as in `HTTP/1.0`. What is None is not asked for.
+    """A class of requests. `path` is exact, or with `*` for one segment or a part of it. `query` is one of its pairs,
+    or the name of one with its `=`: `s=` is not in `items=3`, nor `page=1` in `page=12`; `=` alone is in any that holds
+    one, and empty is no query. `user_agent` is a literal substring, `protocol` as in `HTTP/1.0`. What is None is not
+    asked for.
     """
 
     method: str | None = None

@@ -25,6 +25,14 @@ def denial_rule(server: Server, signature: Signature) -> str:
     return _apache_rule(signature) if server == "apache" else _nginx_rule(signature)
 
 
+def query_pattern(part: str) -> str:
+    """An expression for the queries that a signature's `query` is in; empty where that is."""
+    start = "" if part.startswith("=") or not part else "(?:^|&)"
+    end = "" if part.endswith("=") or not part else "(?:&|$)"
+    literal = re.escape(part).replace(r"\-", "-")  # means something in brackets alone
+    return f"{start}{literal}{end}"
+
+
 def _apache_rule(signature: Signature) -> str:
     lines = ["# inside the site's <VirtualHost>", "RewriteEngine On"]
     if signature.method:
@@ -34,12 +42,10 @@ def _apache_rule(signature: Signature) -> str:
     if signature.vhost:
         name = re.escape(site_of(signature.vhost))
         lines.append(rf'RewriteCond %{{HTTP_HOST}} "^(www\.)?{name}(:\d+)?$" [NC]')
-    for variable, text, nothing in (
-        ("QUERY_STRING", signature.query, "^$"),
-        ("HTTP_USER_AGENT", signature.user_agent, "^-?$"),
-    ):
-        if text is not None:
-            lines.append(f'RewriteCond %{{{variable}}} "{re.escape(text) or nothing}"')
+    if signature.query is not None:
+        lines.append(f'RewriteCond %{{QUERY_STRING}} "{query_pattern(signature.query) or "^$"}"')
+    if signature.user_agent is not None:
+        lines.append(f'RewriteCond %{{HTTP_USER_AGENT}} "{re.escape(signature.user_agent) or "^-?$"}"')
     path = "[^/]*".join(re.escape(piece) for piece in (signature.path or "").split("*"))
     return "\n".join((*lines, f"RewriteRule ^{f'{path}$' if path else ''} - [R=429,L]"))
 

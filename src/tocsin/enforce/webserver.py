@@ -128,7 +128,7 @@ _CLASS = (
 _REQUEST = (
     r"(?(3)\3(?:/[^\t]*)?|[^\t]*)\t"
     r"(?i:(?(4)(?:(?:www\.)?\4\t[^\t]*|[^\t]*\t(?:www\.)?\4(?::\d+)?)|[^\t]*\t[^\t]*))\t"
-    r"(?(5)|(?(6)[^\t]*?\6)[^\t]*)\t"
+    r"(?(5)|(?(6)(?:(?:[^\t]*?&)?|[^\t]*?(?==))\6(?:(?<==)|(?=[&\t])))[^\t]*)\t"
     r"(?(7)\7(?(8)[^/\t]*\8)(?(9)[^/\t]*\9)(?(10)[^/\t]*\g{10})(?(11)[^/\t]*\g{11})|(?s:.*?))\t"
     r"(?(12)-?$|(?(13)(?s:.*?)\g{13}))"
 )
@@ -260,7 +260,7 @@ def site_of(vhost: str) -> str:
 
 
 def _sought(text: str | None) -> str:
-    """A substring to look for; `=` where there must be nothing."""
+    """A text to look for; `=` where there must be nothing."""
     return "" if text is None else f"~{text}" if text else "="
 
 
@@ -353,7 +353,11 @@ def nginx_class(signature: Signature, lease: str) -> str:
         host = rf"(?i:{name}\t[^\t]*|[^\t]*\t{name})\t"
     pieces = [_nginx_text(piece) for piece in (signature.path or "").split("*")]
     path = "[^/]*".join(pieces) + r"\t" if signature.path is not None else r"(?s:.*?)\t"
-    query = {None: any_field, "": r"\t"}.get(signature.query, rf"[^\t]*?{_nginx_text(signature.query)}{any_field}")
+    query = any_field if signature.query is None else r"\t"
+    if signature.query:
+        before = r"[^\t]*?" if signature.query.startswith("=") else r"(?:[^\t]*?\x26)?"
+        after = any_field if signature.query.endswith("=") else rf"(?:\x26{any_field}|\t)"
+        query = f"{before}{_nginx_text(signature.query)}{after}"
     agent = {None: "", "": "-?$"}.get(signature.user_agent, f"(?s:.*?){_nginx_text(signature.user_agent)}")
     return f"^{lease}{method}{host}{query}{path}{agent}"
 

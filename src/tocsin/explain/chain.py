@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from typing import TypeVar
 
 from tocsin.explain.accuse import Accused
@@ -27,21 +27,30 @@ _QUOTED = 2
 
 
 def chain_of(
-    trouble: Trouble, facts: Sequence[Fact], top: Accused | None, accesses: Accesses, capacity: Capacity
+    trouble: Trouble,
+    facts: Sequence[Fact],
+    top: Accused | None,
+    accesses: Accesses,
+    capacity: Capacity,
+    ban: Collection[str],
 ) -> tuple[Link, ...]:
-    """The links, those with a time in its order, those without at the end."""
-    links = [*_cause(trouble, facts, top, accesses), *_course(trouble, facts), *_shown(trouble)]
+    """The links, those with a time in its order, those without at the end. Where some are to be banned, the lines of
+    the class that are quoted are theirs, and no visitor's.
+    """
+    links = [*_cause(trouble, facts, top, accesses, ban), *_course(trouble, facts), *_shown(trouble)]
     links += _memory(trouble, facts, capacity)
     links += _missing(trouble, accesses)
     links.sort(key=lambda link: float("inf") if link.ts is None else link.ts)
     return tuple(links)
 
 
-def _cause(trouble: Trouble, facts: Sequence[Fact], top: Accused | None, accesses: Accesses) -> Iterator[Link]:
+def _cause(
+    trouble: Trouble, facts: Sequence[Fact], top: Accused | None, accesses: Accesses, ban: Collection[str]
+) -> Iterator[Link]:
     if top is not None and top.carried is not None:
         one = top.carried
         end = max(trouble.end, trouble.start) + 60
-        quotes = accesses.quotes(one.signature, one.first_ts, end, _QUOTED)
+        quotes = accesses.quotes(one.signature, one.first_ts, end, _QUOTED, ban)
         for i, quote in enumerate(quotes):
             text = say("requests of the class begin") if i == 0 else say("and go on")
             yield Link(quote.ts, text, True, quote.source, quote.line, quote.text)

@@ -6,7 +6,7 @@ terminal or a page the reader's language (`words`). So the reasoning writes sent
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Literal, Protocol, TypeAlias
 
 from msgspec import Struct
@@ -181,8 +181,12 @@ class Accesses(Protocol):
     def actors(self, signature: Signature, start: float, end: float) -> list[tuple[str, int]]:
         """The addresses of a class in a span and their requests, the most first; complete."""
 
-    def quotes(self, signature: Signature, start: float, end: float, limit: int = 3) -> list[Quote]:
-        """The first lines of a class in a span, in order of time."""
+    def quotes(
+        self, signature: Signature, start: float, end: float, limit: int = 3, by: Collection[str] = ()
+    ) -> list[Quote]:
+        """The first lines of a class in a span, in order of time; where `by` has any, those of these addresses (IPv6:
+        /64) alone.
+        """
 
 
 class Dossier(Struct, frozen=True):

@@ -7,7 +7,7 @@ import re
 import zlib
 from collections.abc import Iterator, Sequence
 
-from tocsin.enforce.pasting import denial_rule
+from tocsin.enforce.pasting import denial_rule, query_pattern
 from tocsin.explain.accuse import Accused
 from tocsin.explain.capacity import Capacity
 from tocsin.explain.model import Cause, Fact, Remedy, Said, say
@@ -188,19 +188,13 @@ def _where(signature: Signature) -> str:
         else:
             parts.append(f"path = {_toml(signature.path)}")
     if signature.query:
-        parts.append(f"query = {{ {_query(signature.query)} }}")
+        holds = f"contains = {_toml(signature.query)}"
+        parts.append(f"query = {{ {holds}, regex = {_toml(query_pattern(signature.query))} }}")
     if signature.user_agent:
         parts.append(f"user_agent = {{ contains = {_toml(signature.user_agent)} }}")
     if signature.vhost:
         parts.append(f"vhost = {_toml(signature.vhost)}")
     return ", ".join(parts)
-
-
-def _query(part: str) -> str:
-    """A name in a query, or a pair, where one begins: `s=` is not in `?items=3`. `=` alone is in any."""
-    holds = f"contains = {_toml(part)}"
-    pattern = "(?:^|&)" + re.escape(part).replace(r"\-", "-")
-    return holds if part.startswith("=") else f"{holds}, regex = {_toml(pattern)}"
 
 
 def _toml(text: str) -> str:

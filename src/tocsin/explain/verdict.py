@@ -105,7 +105,7 @@ def judge(dossier: Dossier, case: Case) -> Incident:
         cause,
         _confidence(accused, top),
         _summary(case, top, cause),
-        chain_of(trouble, case.facts, top, dossier.accesses, case.capacity),
+        chain_of(trouble, case.facts, top, dossier.accesses, case.capacity, frozenset(ban)),
         tuple(one.suspect for one in accused[:_SUSPECTS] if one.score >= _WORTH_NAMING * accused[0].score),
         ban,
         deny,

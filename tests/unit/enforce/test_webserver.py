@@ -29,6 +29,7 @@ from tocsin.model import Signature
 
 NOW_TS = 1_700_000_000.0
 PARTS = st.text("ab/.*-$\\\"'(){}[]#%\u00e9 ", max_size=6)
+QUERIES = st.text("ab=&-$\\(", max_size=8)
 
 
 class Request(NamedTuple):
@@ -56,12 +57,20 @@ def belongs(signature: Signature, request: Request) -> bool:
         signature.method in (None, request.method)
         and signature.protocol in (None, request.protocol)
         and (signature.path is None or re.fullmatch(path, request.path) is not None)
-        and (signature.query is None or (signature.query in request.query if signature.query else not request.query))
+        and (signature.query is None or has(signature.query, request.query))
         and (
             signature.user_agent is None
             or (signature.user_agent in request.agent if signature.user_agent else nameless)
         )
     )
+
+
+def has(part: str, query: str) -> bool:
+    """Whether a query has such a pair, or one of such a name."""
+    if not part:
+        return not query
+    start, end = ("" if part[0] == "=" else "&"), ("" if part[-1] == "=" else "&")
+    return f"{start}{part}{end}" in f"&{query}&"
 
 
 def apache_says(signature: Signature, request: Request, ts: float = NOW_TS, zone: ZoneInfo | None = None) -> bool:
@@ -88,7 +97,7 @@ SIGNATURES = st.builds(
     Signature,
     method=st.sampled_from([None, "GET", "POST"]),
     path=st.none() | PARTS.map(lambda text: re.sub(r"\*[^/]*\*", "*", f"/{text}")),
-    query=st.none() | PARTS,
+    query=st.none() | PARTS | QUERIES,
     user_agent=st.none() | PARTS,
     protocol=st.sampled_from([None, None, "HTTP/1.0", "HTTP/2.0"]),
 )
@@ -97,7 +106,7 @@ REQUESTS = st.builds(
     method=st.sampled_from(["GET", "POST"]),
     name=st.just("main.example"),
     host=st.sampled_from(["", "main.example"]),
-    query=PARTS,
+    query=PARTS | QUERIES,
     path=PARTS.map("/{}".format),
     agent=PARTS | st.just("a\tb"),
     protocol=st.sampled_from(["HTTP/1.0", "HTTP/2.0"]),
@@ -115,7 +124,7 @@ def test_both_servers_deny_exactly_the_class(signature: Signature, request: Requ
     if near:
         request = Request(
             signature.method or "GET",
-            query=f"a{signature.query}" if signature.query else "",
+            query=f"a&{signature.query}" if signature.query else "",
             path=(signature.path or "/").replace("*", "a."),
             agent=f"x{signature.user_agent}" if signature.user_agent else "",
             protocol=signature.protocol or "HTTP/1.1",
@@ -226,7 +235,7 @@ def test_what_is_pasted_denies_the_class_and_no_more() -> None:
         "RewriteEngine On",
         "RewriteCond %{REQUEST_METHOD} =POST",
         r'RewriteCond %{HTTP_HOST} "^(www\.)?shop\.example(:\d+)?$" [NC]',
-        'RewriteCond %{QUERY_STRING} "s="',
+        'RewriteCond %{QUERY_STRING} "(?:^|&)s="',
         r'RewriteCond %{HTTP_USER_AGENT} "Evil\ \(bot\)"',
         r"RewriteRule ^/a[^/]*/x\.php$ - [R=429,L]",
     ]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from datetime import UTC
 from itertools import pairwise
 
@@ -183,6 +183,8 @@ class Requests:
             counts[one.source_ip or ""] += 1
         return sorted(counts.items(), key=lambda item: -item[1])
 
-    def quotes(self, signature: Signature, start: float, end: float, limit: int = 3) -> list[Quote]:
-        found = self._matching(signature, start, end)[:limit]
+    def quotes(
+        self, signature: Signature, start: float, end: float, limit: int = 3, by: Collection[str] = ()
+    ) -> list[Quote]:
+        found = [one for one in self._matching(signature, start, end) if not by or one.source_ip in by][:limit]
         return [Quote(one.ts, "access.log", 1 + self.rows.index(one), f"{one.method} {one.target}") for one in found]

@@ -118,6 +118,12 @@ def test_profiles_tell_visitors_from_the_rest(logs: AccessLogs) -> None:
         (Signature(path="/shop/1*/view", query=""), (1, 1)),
         (Signature(path="/shop*"), (0, 0)),
         (Signature(query="id="), (1, 1)),
+        (Signature(query="d="), (0, 0)),
+        (Signature(query="id=3"), (1, 1)),
+        (Signature(query="id=30"), (0, 0)),
+        (Signature(query="x=%"), (0, 0)),
+        (Signature(query="x="), (1, 1)),
+        (Signature(query="="), (1, 1)),
         (Signature(user_agent="oogle"), (2, 2)),
         (Signature(user_agent="%"), (0, 0)),
         (Signature(vhost="www.example.org"), (9, 5)),
@@ -140,6 +146,15 @@ def test_quotes_are_the_lines_themselves(tmp_path: Path, packed: bool) -> None:
     assert (first.line, first.text) == (1, text.split("\n")[0])
     assert (second.source, second.line, second.text) == (str(path), 54_322, text.split("\n")[54_321])
     assert [quote.line for quote in logs.quotes(Signature(), *ALL)] == [1, 2, 3]
+
+
+def test_quotes_are_of_those_who_are_asked_for(tmp_path: Path) -> None:
+    path = tmp_path / "access.log"
+    comers = ("192.0.2.1", "192.0.2.2", "2001:db8::5", "192.0.2.1", "2001:db8::6", "2001:db8:0:1::5")
+    path.write_text("".join(line(number, comer) for number, comer in enumerate(comers)))
+    logs = load(path)
+    assert [quote.line for quote in logs.quotes(Signature(), *ALL, by={"192.0.2.2", "2001:db8::/64"})] == [2, 3, 5]
+    assert logs.quotes(Signature(), *ALL, by={"192.0.2.3"}) == []
 
 
 def test_a_line_that_is_gone_is_not_quoted(tmp_path: Path) -> None:

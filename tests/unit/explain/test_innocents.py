@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import pytest
-from explain_made import START_TS, dossier, fact, request, visits
+from explain_made import START_TS, dossier, fact, request, visit, visits
+from msgspec import structs
 
 from tocsin.explain.explain import explain
 from tocsin.explain.model import Fact, Incident
-from tocsin.model import AppError, HttpRequest, Processes, ProcessKilled, Sample, ServiceState
+from tocsin.model import AppError, HttpRequest, LimitReached, Processes, ProcessKilled, Sample, ServiceState, Signature
 
 APP = "okhttp/4.9.3"
 
@@ -184,3 +185,14 @@ def test_a_crowd_that_may_be_readers_is_not_convicted() -> None:
 @pytest.mark.parametrize(("follow_up", "agents"), [(10**6, 5), (15, 1)])
 def test_a_crowd_of_which_nobody_goes_on_or_all_are_alike_is_a_flood(follow_up: int, agents: int) -> None:
     assert only(readers("?utm_source=letter", follow_up, agents), OUT_OF_MEMORY).cause == "distributed-flood"
+
+
+def test_a_visitor_who_asks_for_the_same_is_not_quoted_as_proof() -> None:
+    attack = [request(300 + 2 * i, f"203.0.113.{i % 10}", f"/?s=word{i}", duration_s=9.0) for i in range(40)]
+    searchers = [each for ts in (299, 301) for each in visit(ts, f"192.0.2.{ts - 200}", "/?s=yeast")]
+    usual = [structs.replace(one, duration_s=0.2) for one in (*visits(0, 420), *searchers)]
+    incident = only([*usual, *attack], [fact(320, LimitReached(0.0, "apache", "MaxRequestWorkers"))])
+    assert incident.suspects[0].signature == Signature("GET", "/", query="s=")
+    quoted = [link.text for link in incident.chain if link.source == "access.log"]
+    assert quoted == ["GET /?s=word0", "GET /?s=word1"]
+    assert {one.subject for one in incident.spare} == {"192.0.2.99", "192.0.2.101"}

@@ -97,9 +97,20 @@ def test_a_higher_limit_spares_who_asks_now_and_then(tmp_path: Path) -> None:
     ("query", "matched"), [("s=hefe", True), ("a=1&s=", True), ("items=3", False), ("news=2&as=1", False)]
 )
 def test_a_parameter_is_matched_where_its_name_begins(query: str, matched: bool) -> None:
-    (rule,) = read_rules(toml_of("x", "t", Signature("GET", "/", "s="), 2), "x", {})
-    request = HttpRequest(0.0, "192.0.2.1", method="GET", path="/", query=query)
-    assert compile_rule(rule).predicate(request) is matched
+    assert is_banned(Signature("GET", "/", "s="), query) is matched
+
+
+@pytest.mark.parametrize(
+    ("query", "matched"), [("page-1", True), ("a&page-1&b", True), ("page-12", False), ("mypage-1", False)]
+)
+def test_a_pair_is_matched_whole(query: str, matched: bool) -> None:
+    assert is_banned(Signature("GET", "/", "page-1"), query) is matched
+
+
+def is_banned(signature: Signature, query: str) -> bool:
+    """Whether the rule against a class counts a request."""
+    (rule,) = read_rules(toml_of("x", "t", signature, 2), "x", {})
+    return compile_rule(rule).predicate(HttpRequest(0.0, "192.0.2.1", method="GET", path="/", query=query))
 
 
 def test_what_ran_when_memory_gave_out_did_not_fit() -> None:

@@ -7,7 +7,7 @@ Imports DuckDB (0.1 s): loaded only where there is an access log.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from itertools import pairwise
 from typing import Any
 
@@ -20,7 +20,9 @@ from tocsin.explain.evidence.quoting import Lines
 from tocsin.explain.model import Coverage, Group, Profile, Quote, Rate, Said, Step, say
 from tocsin.formats import Anchor
 from tocsin.model import Batch, Signature, Unparsed
+from tocsin.rules.compiled import subject_of
 
+_subject = subject_of(32, 64)
 _LATEST_S = 600
 MOST_GROUPS = 1_000_000
 """So many groups are counted at once; more would not fit into memory."""
@@ -29,6 +31,9 @@ MOST_TOGETHER = 190_000
 """Of no more requests, the groups of several spans are asked for together: as many as would come of each alone."""
 
 _LEAST_MEETINGS = 5
+_LOOKED_AT = 10_000
+"""Lines of a class among which those of some addresses are looked for."""
+
 _STAMPED_AT_END = ("nginx ", "caddy", "json")
 _TAKEN = {
     ("seconds", True): say(
@@ -309,11 +314,19 @@ class AccessLogs:
             *values,
         )
 
-    def quotes(self, signature: Signature, start: float, end: float, limit: int = 3) -> list[Quote]:
+    def quotes(
+        self, signature: Signature, start: float, end: float, limit: int = 3, by: Collection[str] = ()
+    ) -> list[Quote]:
         """See `Accesses`."""
         where, values = _class(signature, start, end)
-        rows = self._run(f"select ts, line from hits where {where} order by ts, line limit {limit:d}", *values)
-        found = [(ts, self._quotes.line(number)) for ts, number in rows]
+        rows = self._run(
+            f"""select ts, line, text from (
+                select ts, line, address from hits where {where} order by ts, line limit {_LOOKED_AT if by else limit:d}
+            ) h left join addresses a on a.id = h.address order by ts, line""",
+            *values,
+        )
+        theirs = [row for row in rows if not by or (row[2] and _subject(row[2]) in by)]
+        found = [(ts, self._quotes.line(number)) for ts, number, _ in theirs[:limit]]
         return [Quote(ts, *line) for ts, line in found if line is not None]
 
     def _run(self, sql: str, *values: object) -> list[tuple[Any, ...]]:
@@ -338,8 +351,9 @@ def _class(signature: Signature, start: float, end: float) -> tuple[str, list[ob
             f"regexp_full_match(path, {value(_path_regex(path))}, 's')" if "*" in path else f"path = {value(path)}"
         )
     if signature.query is not None:
-        query = signature.query
-        request.append(f"contains(query, {value(query)})" if query else "query = ''")
+        request.append(
+            f"contains('&' || query || '&', {value(_pair(signature.query))})" if signature.query else "query = ''"
+        )
     if request:
         tests.append(f"request in (select id from requests where {' and '.join(request)})")
     if signature.vhost is not None:
@@ -349,6 +363,11 @@ def _class(signature: Signature, start: float, end: float) -> tuple[str, list[ob
         found = f"agent in (select id from agents where contains(text, {value(agent)}))" if agent else "agent is null"
         tests.append(found)
     return " and ".join(tests), values
+
+
+def _pair(query: str) -> str:
+    """What to look for in a query between two `&`, so that a pair of it, or the name of one, is found whole."""
+    return f"{'' if query.startswith('=') else '&'}{query}{'' if query.endswith('=') else '&'}"
 
 
 def _path_regex(path: str) -> str:

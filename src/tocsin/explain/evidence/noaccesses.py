@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from tocsin.explain.model import Group, Profile, Quote, Rate, Step
 from tocsin.model import Signature
@@ -53,6 +53,13 @@ class NoAccesses:
         """None."""
         return []
 
-    def quotes(self, signature: Signature, start: float, end: float, limit: int = 3) -> list[Quote]:  # noqa: ARG002
+    def quotes(
+        self,
+        signature: Signature,  # noqa: ARG002
+        start: float,  # noqa: ARG002
+        end: float,  # noqa: ARG002
+        limit: int = 3,  # noqa: ARG002
+        by: Collection[str] = (),  # noqa: ARG002
+    ) -> list[Quote]:
         """None."""
         return []
