@@ -54,7 +54,7 @@ check: setup oracle
 	.venv/bin/ruff format --check -q src tests bench demo lab
 	.venv/bin/ruff check -q src tests bench demo lab
 	.venv/bin/mypy
-	.venv/bin/mypy lab tests/unit/lab/*.py
+	.venv/bin/mypy lab tests/unit/lab/*.py tests/conftest.py
 	$(PY) -m pytest tests/unit tests/laws
 
 conformance: setup oracle

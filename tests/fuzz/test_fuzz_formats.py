@@ -37,7 +37,7 @@ from tocsin.model import AuthAttempt, Batch, Finding, HttpRequest, Other, RawLin
 from tocsin.rules import CompiledRule, compile_rule, load_shipped
 from tocsin.sources.lines import Lines
 
-LAW = settings(derandomize=True, deadline=None, max_examples=60)
+LAW = settings(derandomize=True, max_examples=60)
 NEVER_LATE = Limits(lateness_s=1e12)
 seeds = st.integers(0, 2**32)
 REQUESTS = requests()

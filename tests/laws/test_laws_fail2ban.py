@@ -212,7 +212,7 @@ TOTAL = {
 }
 
 
-@settings(max_examples=300, deadline=None, derandomize=True)
+@settings(max_examples=300, derandomize=True)
 @given(
     st.sampled_from(sorted(TOTAL)), st.text(max_size=300) | st.lists(st.sampled_from(PIECES)).map("".join), st.floats()
 )

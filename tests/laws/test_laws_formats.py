@@ -16,7 +16,7 @@ from tocsin.formats.dates import AHEAD_S, Stamp, time_piece
 from tocsin.formats.request import normal_path, resolved
 from tocsin.model import AuthAttempt, HttpRequest, Other, Unparsed
 
-LAW = settings(derandomize=True, deadline=None, max_examples=40)
+LAW = settings(derandomize=True, max_examples=40)
 MANY = settings(LAW, max_examples=100)
 ANCHOR = Anchor(1700000000.0, UTC)
 TRUSTED = Proxies([ip_network("10.0.0.0/8")])

@@ -93,7 +93,7 @@ def test_a_lone_odd_line_reads_alike(odd: bytes) -> None:
     assert_alike(combined(), [odd, GOOD])
 
 
-@settings(derandomize=True, deadline=None, max_examples=15)
+@settings(derandomize=True, max_examples=15)
 @given(st.lists(st.sampled_from((GOOD, *ODD)), min_size=1, max_size=30), st.integers(1, 40))
 def test_neither_order_nor_batches_matter(lines: list[bytes], batch_lines: int) -> None:
     assert_alike(combined(), lines, batch_lines)

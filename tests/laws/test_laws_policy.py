@@ -128,7 +128,7 @@ def test_a_lift_lets_through_and_what_was_banned_stays_banned_until_then(script:
     assert policy.desired(now_ts) == {}
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(steps)
 def test_the_ledger_holds_what_the_policy_holds(script: Steps) -> None:
     policy = make([])

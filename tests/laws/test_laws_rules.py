@@ -260,7 +260,7 @@ def caddy_meetings(draw: st.DrawFn) -> tuple[CompiledRule, bytes]:
 # -- the laws --------------------------------------------------------------------------------------------------------
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=400)
 @given(meetings(), st.sampled_from([logged, logged_all]), st.booleans())
 def test_needs_are_necessary(
     meeting: tuple[CompiledRule, dict[str, Any]],
@@ -276,7 +276,7 @@ def test_needs_are_necessary(
         assert rule.need_holds(line), (rule.rule.where, line)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(caddy_meetings())
 def test_needs_are_necessary_in_json_logs(meeting: tuple[CompiledRule, bytes]) -> None:
     """The same where the log's own encoder may escape any character."""
@@ -320,7 +320,7 @@ def holds(test: Test, value: Any) -> bool:
     return any(re.search(shapes[type(test)].format(re.escape(each)), value, flags) for each in test.values)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(meetings())
 def test_the_predicate_means_what_the_language_says(meeting: tuple[CompiledRule, dict[str, Any]]) -> None:
     """Fast closures and a plain reading agree; so does the explanation."""
@@ -332,7 +332,7 @@ def test_the_predicate_means_what_the_language_says(meeting: tuple[CompiledRule,
     assert rule.explain_match(event).isprintable()
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(st.text(max_size=300), st.sampled_from(["toml", "rule", "where"]))
 def test_any_text_is_rules_or_mistakes(text: str, place: str) -> None:
     """Whatever stands in a file: rules, or RuleErrors with a line; never another error."""

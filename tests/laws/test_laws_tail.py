@@ -237,7 +237,6 @@ common = settings(
     derandomize=True,
     max_examples=80,
     stateful_step_count=40,
-    deadline=None,
     suppress_health_check=list(HealthCheck),
     phases=(Phase.explicit, Phase.generate),  # inode numbers differ from run to run: shrinking chases them for minutes
 )

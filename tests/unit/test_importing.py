@@ -158,7 +158,7 @@ own_bans = st.lists(
 )
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(own_bans, arrivals)
 def test_what_was_taken_over_is_taken_back_exactly(
     before: list[tuple[str, float | None, float]], offered: list[Arrival]

@@ -187,7 +187,7 @@ def play(made: Made, steps: list[tuple[str, str]], begin: int = 0) -> None:
             made.pipeline.answer(Answer(address, TS + number, "found", names, names[: address == THERE], 60.0))
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(STEPS, st.integers(0, 12))
 def test_lines_and_answers_in_their_order_decide_alone(steps: list[tuple[str, str]], cut: int) -> None:
     """Replayed, without the prefilter, and across a restart: the same decisions."""

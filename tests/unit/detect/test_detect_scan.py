@@ -14,7 +14,7 @@ from tocsin.detect.scan import Pattern, Scanner, need_patterns
 from tocsin.formats import by_name
 from tocsin.rules import compile_rule, load_shipped
 
-LAW = settings(derandomize=True, deadline=None, max_examples=150)
+LAW = settings(derandomize=True, max_examples=150)
 SIGNS = 'abAB/.%\\" 1{(\x1b\xff'
 text = st.text(alphabet=SIGNS, min_size=1, max_size=6).map(lambda t: t.encode("latin-1"))
 literals = st.builds(

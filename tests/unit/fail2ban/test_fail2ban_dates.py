@@ -18,7 +18,7 @@ from tocsin.fail2ban.dates.fields import instant
 from tocsin.fail2ban.dates.templates import COMMON, Template, templates_of
 from tocsin.fail2ban.dates.zones import ABBREVIATIONS, offset_minutes, zone_of
 
-LAW = settings(derandomize=True, deadline=None, max_examples=150)
+LAW = settings(derandomize=True, max_examples=150)
 BERLIN = ZoneInfo("Europe/Berlin")
 NOW_TS = 1124013600.0  # 14 August 2005, 10:00 UTC
 PATTERNS = (
@@ -360,7 +360,7 @@ STAMPS = (
 )
 
 
-@settings(max_examples=300, deadline=None, derandomize=True)
+@settings(max_examples=300, derandomize=True)
 @given(
     st.sampled_from(["Europe/Paris", "America/St_Johns", "Africa/Monrovia", "UTC"]),
     st.sampled_from(STAMPS),

@@ -259,7 +259,7 @@ formulas = st.recursive(
 )
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(formulas, st.integers(1, 40), st.sampled_from([1.0, 600.0, 86400.0]))
 def test_every_formula_gives_a_time_or_none(formula: str, count: int, base_s: float) -> None:
     growth = Growth(Increment(enabled=True, formula=formula))
@@ -268,7 +268,7 @@ def test_every_formula_gives_a_time_or_none(formula: str, count: int, base_s: fl
     assert seconds == Growth(Increment(enabled=True, formula=formula)).ban_s(base_s, count, "seed")
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(st.text(max_size=60))
 def test_any_text_is_read_or_refused(text: str) -> None:
     try:

@@ -13,9 +13,7 @@ from tocsin.fail2ban.actions.shelltext import fill_in, prepare, programs
 from tocsin.fail2ban.actions.tickets import Host, Ticket, bound, is_dynamic, render, value_of
 
 HOST = Host("server.example.org", "server")
-BOUNDED = settings(
-    max_examples=100, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+BOUNDED = settings(max_examples=100, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture])
 HOSTILE = (
     "$(touch x)",
     "`touch x`",
@@ -107,9 +105,7 @@ WORDS = [
 WORDS += ["fi ", "case ", " in ", "<<E\n", "\nE\n", "$((", "))", "{ ", "} ", "&& ", "a", " ", "2>&1 ", "${", "}"]
 
 
-@settings(
-    max_examples=150, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@settings(max_examples=150, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(st.sampled_from(WORDS), max_size=14), st.sampled_from([*HOSTILE, "touch x", "x() { touch x; }; x"]))
 def test_not_even_in_a_text_whose_quotes_make_no_sense(tmp_path: Path, words: list[str], value: str) -> None:
     """However the reading of the quotes may err: what is in a variable is not parsed."""

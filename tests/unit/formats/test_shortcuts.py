@@ -15,7 +15,7 @@ from tocsin.formats.dates import Stamp, iso_ts, time_piece
 from tocsin.formats.heard import Hours
 from tocsin.formats.system import SystemLog
 
-LAW = settings(derandomize=True, deadline=None, max_examples=300)
+LAW = settings(derandomize=True, max_examples=300)
 ANCHOR = Anchor(1700000000.0, UTC)
 TAGS = (
     "kernel",

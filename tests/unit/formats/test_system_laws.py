@@ -17,7 +17,7 @@ from tocsin.formats.system import SystemLog
 from tocsin.formats.told import TEXT_CHARACTERS
 from tocsin.model import AuthAttempt, ClockTie, ServerEvent
 
-LAW = settings(derandomize=True, deadline=None, max_examples=200)
+LAW = settings(derandomize=True, max_examples=200)
 ANCHOR = Anchor(1700000000.0, UTC)
 N = 8_000
 """Just within what is looked at of a line."""

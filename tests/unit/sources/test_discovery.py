@@ -163,7 +163,7 @@ PIECES = st.sampled_from(
 )
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.lists(PIECES | st.binary(max_size=4).map(lambda raw: raw.decode("latin-1"))))
 def test_no_configuration_breaks_discovery(tmp_path_factory: pytest.TempPathFactory, pieces: list[str]) -> None:
     text = "".join(pieces).encode("latin-1")

@@ -97,7 +97,7 @@ def test_an_over_long_line_is_cut_and_told_of(tmp_path: Path, block_bytes: int, 
     assert [(n.source, n.kind) for n in notices] == [(str(path), "long-line")]
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.binary(max_size=300), st.integers(1, 50))
 def test_any_block_size_reads_the_same(tmp_path_factory: pytest.TempPathFactory, tail: bytes, block_bytes: int) -> None:
     whole = b"1 a line of plain text in front\n" + tail
@@ -208,7 +208,7 @@ def test_a_file_named_twice_is_read_once(tmp_path: Path) -> None:
     assert content(list(read_finished(paths, line_ts=line_ts))) == b"1 a\n"
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 @given(st.lists(st.lists(st.one_of(st.none(), st.integers(0, 30)), max_size=25), min_size=2, max_size=4), st.data())
 def test_merging_keeps_every_line_and_the_order_within_each_log(
     columns: list[list[int | None]], data: st.DataObject
