@@ -83,6 +83,7 @@ class Replay:
         self._anchors: dict[str, float] = {}
         self._sorter = Sorter(journal_readers)
         self._formats = Readings(list(named), Proxies(), zone)  # of whole files, before their entries are sorted
+        self._stamps = Readings(list(named), Proxies(), zone)  # of lines, for their order: what is taken is known anew
         visitors = Visitors()
         exports = [(f"*{EXPORTED}{SOURCE}*", SOURCE)] if journal_readers else []
         self.readings = Readings([*exports, *named], proxies or Proxies(), zone, on_reading)
@@ -158,7 +159,7 @@ class Replay:
 
     def _line_ts(self, source: str, line: bytes) -> float | None:
         """The stamp of a line, by which several files are merged."""
-        fmt, anchor = self.readings.of_line(source, line, self._anchor(source))
+        fmt, anchor = self._stamps.of_line(source, line, self._anchor(source))
         event = fmt.parse(line, anchor) if fmt else None
         return None if event is None or isinstance(event, Unparsed) else getattr(event, "ts", None)
 

@@ -95,12 +95,21 @@ def test_nothing_is_left_behind_where_the_reader_stops_early(log: Path) -> None:
         os.waitpid(-1, os.WNOHANG)
 
 
-def test_a_replay_decides_alike(log: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    rules = [compile_rule(rule) for rule in load_shipped() if rule.enabled]
+@pytest.mark.parametrize("files", [1, 3])
+@pytest.mark.parametrize("every", [False, True])
+def test_a_replay_decides_alike(log: Path, files: int, every: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of several files, too, which are merged by their lines' times; whether all lines are looked at or few."""
+    rules = [compile_rule(rule) for rule in load_shipped() if rule.enabled and (every or "xmlrpc" in rule.id)]
+    text = log.read_text()
+    for_no_rule = text.replace("12:00", "11:59").replace("POST /xmlrpc.php", "GET /")
+    lines = (for_no_rule + text).splitlines(keepends=True)
+    logs = [log.with_name(f"{i}.log") for i in range(files)]
+    for i, each in enumerate(logs):
+        each.write_text("".join(lines[i::files]))
 
     def decisions() -> tuple[list[Decision], object]:
         made: list[Decision] = []
-        summary = Replay([log], rules, UTC, None, lambda decision, _finding: made.append(decision)).run()
+        summary = Replay(logs, rules, UTC, None, lambda decision, _finding: made.append(decision), contrast=every).run()
         return made, (summary.lines, summary.stopped, summary.unparsed, summary.findings)
 
     here = decisions()
@@ -108,7 +117,7 @@ def test_a_replay_decides_alike(log: Path, monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setattr(os, "sched_getaffinity", lambda _pid: {0, 1})
     monkeypatch.setattr(os, "getloadavg", lambda: (0.5, 0.5, 0.5))
     monkeypatch.setattr("threading.active_count", lambda: 1)
-    assert ahead.is_worth([log])
+    assert ahead.is_worth(logs)
     assert decisions() == here
     assert here[0]
 
