@@ -54,6 +54,15 @@ def test_a_query_is_told_by_its_name() -> None:
     assert (description["path"], description["query"]) == ("/", "s=")
 
 
+def test_where_visitors_stay_away_a_class_is_not_split_by_its_agents() -> None:
+    """The excess of all requests is less than one agent's then."""
+    gone = [cell(0, 600, f"/post-{i}/") for i in range(5)]
+    attack = [cell(25, 0, "/", "POST", agent=f"Browser/{i}") for i in range(20)]
+    ranked = contrasts([*NORMAL, *gone, *attack], 100.0, 600.0)
+    assert {dimension for dimension, _ in ranked[0].features} <= {"method", "path"}
+    assert max(one.share for one in ranked if one.value("user_agent")) < 0.2
+
+
 def test_nothing_is_said_of_nothing() -> None:
     assert contrasts([], 100.0, 100.0) == []
     assert contrasts([cell(0, 50, "/")], 100.0, 100.0) == []
