@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from collections.abc import Set as AbstractSet
 from ipaddress import ip_network
 
-from tocsin.decide.crawlers import claimed_crawler, in_published_range
+from tocsin.decide.crawlers import CRAWLERS, claimed_crawler, covers_published, in_published_range
 from tocsin.explain.accuse import Accused, folded
 from tocsin.explain.load import BEFORE_S, Load
 from tocsin.explain.model import Accesses, Profile, Said, Spared, say
@@ -56,8 +56,9 @@ def bans_of(
     crawler = claimed_crawler(max(agents, key=agents.__getitem__, default=""))
     for address, requests in ((actor.subject, actor.requests) for actor in accused.suspect.actors):
         profile = profiles.get(address)
-        if crawler is not None and in_published_range(crawler, address.partition("/")[0], None):
-            why = say("a genuine {crawler}: its address is one that is published", crawler=crawler)
+        genuine = _genuine(address, crawler)
+        if genuine is not None:
+            why = say("a genuine {crawler}: its address is one that is published", crawler=genuine)
             spare.append(Spared(address, why))
         elif profile is not None and is_visitor(profile):
             why = say("it behaves like a visitor: it followed {referred} links", referred=profile.referred)
@@ -72,6 +73,18 @@ def bans_of(
         elif not ip_network(address).is_loopback:
             ban.append(address)
     return tuple(ban), tuple(spare)
+
+
+def _genuine(subject: str, claimed: str | None) -> str | None:
+    """The crawler whose published networks an address is within: of others than most of a class claim to be, too, but
+    for fetchers that others send.
+    """
+    address = subject.partition("/")[0]
+    if claimed is not None and in_published_range(claimed, address):
+        return claimed
+    if covers_published(subject) is None:
+        return None
+    return next((name for name in CRAWLERS if in_published_range(name, address)), None)
 
 
 def own_of(accused: Accused) -> tuple[Spared, ...]:
