@@ -7,17 +7,18 @@ from __future__ import annotations
 import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from ipaddress import IPv4Network, IPv6Network, ip_network
 
 from msgspec import Struct, structs
 
-from tocsin.decide.crawlers import claimed_crawler, in_published_range
-from tocsin.explain.agents import contradiction, honest_name, is_library
+from tocsin.decide.crawlers import claimed_crawler
+from tocsin.explain.agents import honest_name
+from tocsin.explain.crawling import is_honest_client
 from tocsin.explain.load import Load
 from tocsin.explain.model import Accesses, Actor, Cause, Said, Suspect, Value, say
 from tocsin.explain.ownsite import runs_own_jobs
 from tocsin.explain.readers import readers_of
 from tocsin.explain.suspects import SUBJECT, Carried
+from tocsin.explain.visitors import has_no_files
 from tocsin.model import Signature
 
 _LOGIN = re.compile(
@@ -25,10 +26,6 @@ _LOGIN = re.compile(
     r"(?:[/_.?=&-]|$)"
 )
 """Paths at which one proves who one is; to post there is to guess."""
-
-_INTERFACE = re.compile(r"/(?:api|wp-json|graphql|rest|rpc)(?:/|$)").search
-_PAGES = 10
-"""Who asks for fewer different things does not crawl."""
 
 _SEARCH = frozenset(("s=", "q=", "query=", "search=", "keyword=", "keywords=", "term="))
 
@@ -254,7 +251,7 @@ def cause_of(load: Load, one: Carried) -> Cause:
     signature = one.signature
     if _LOGIN.search(f"{signature.path or ''}?{signature.query or ''}") and signature.method == "POST":
         return "login-bruteforce"
-    if _is_honest_client(one):
+    if is_honest_client(one):
         return "crawler"
     number = len(one.addresses)
     few_each = one.each <= _FEW_EACH or one.topmost <= _SPREAD
@@ -280,50 +277,6 @@ def _is_dear(load: Load, one: Carried) -> bool:
     if _is_search(one):
         return True
     return load.measured and one.contrast.now_cost / max(1, one.requests) >= _DEAR * load.unit_s
-
-
-def _is_honest_client(one: Carried) -> bool:
-    agent, number = one.agents.most_common(1)[0]
-    signature = one.signature
-    if number < _ONE_CLIENT * one.requests or signature.method == "POST" or not honest_name(agent):
-        return False
-    if claimed_crawler(agent) is None and not _in_one_network(one.addresses):
-        return False
-    if is_library(agent) and not _is_crawling(one):
-        return False
-    return not _is_forged(agent, signature, one)
-
-
-def _is_crawling(one: Carried) -> bool:
-    """Whether it goes from page to page: an app asks for the same few things, or has an interface made for it."""
-    pages = {(group.path, group.query) for group in one.groups}
-    served = sum(group.requests for group in one.groups if _INTERFACE(group.path))
-    return len(pages) >= _PAGES and 2 * served < one.requests
-
-
-def _is_forged(agent: str, signature: Signature, one: Carried) -> bool:
-    """Whether a claim to be a known crawler is refuted, by what it asks for or by where it comes from."""
-    name = claimed_crawler(agent)
-    if name is None:
-        return False
-    first = next(iter(one.addresses), "").partition("/")[0]
-    refuted = in_published_range(name, first, one.first_ts) is False
-    return refuted or contradiction(agent, signature.method, signature.path or "", None) is not None
-
-
-def _in_one_network(addresses: Mapping[str, int]) -> bool:
-    """Whether nearly all requests come from one /24 or /48."""
-    if not addresses:
-        return False
-    first = ip_network(next(iter(addresses)))
-    network = first.supernet(new_prefix=24 if first.version == 4 else 48)
-    inside = sum(number for address, number in addresses.items() if _within(address, network))
-    return inside >= _ONE_CLIENT * sum(addresses.values())
-
-
-def _within(subject: str, network: IPv4Network | IPv6Network) -> bool:
-    address = ip_network(subject).network_address
-    return address in network
 
 
 # -- what is said of it ------------------------------------------------------------------------------------------------
@@ -354,6 +307,12 @@ def _why(load: Load, one: Carried, cause: Cause) -> Said:
         return say(
             "{requests} requests in {span:span} by {addresses} addresses with browsers of several kinds, as readers of "
             "a letter or an advertisement come; {share:share} of the excess load, {lift:times} the usual",
+            **facts,
+        )
+    if cause == "legitimate-surge" and has_no_files(load):
+        return say(
+            "{requests} requests in {span:span} by {addresses} addresses that follow links from page to page, as "
+            "visitors do; {share:share} of the excess load, {lift:times} the usual",
             **facts,
         )
     if cause == "legitimate-surge":

@@ -11,7 +11,8 @@ from tocsin.decide.crawlers import CRAWLERS, claimed_crawler, covers_published, 
 from tocsin.explain.accuse import Accused, folded
 from tocsin.explain.load import BEFORE_S, Load
 from tocsin.explain.model import Accesses, Profile, Said, Spared, say
-from tocsin.explain.suspects import SUBJECT, is_visitor
+from tocsin.explain.suspects import SUBJECT
+from tocsin.explain.visitors import fetched_files, has_no_files, is_visitor
 
 _FEW = 5
 _SOME = 3
@@ -45,11 +46,12 @@ def usual_senders(accesses: Accesses, accused: Accused, load: Load, end_ts: floa
 
 
 def bans_of(
-    accused: Accused, profiles: Mapping[str, Profile], onset_ts: float, usual: AbstractSet[str] = frozenset()
+    accused: Accused, profiles: Mapping[str, Profile], load: Load, usual: AbstractSet[str] = frozenset()
 ) -> tuple[tuple[str, ...], tuple[Spared, ...]]:
     """Every address of a class that may be banned, the most requests first; and whom to spare with the reason. `usual`
     are those of `usual_senders`.
     """
+    files_elsewhere = has_no_files(load)
     ban: list[str] = []
     spare: list[Spared] = []
     agents = accused.carried.agents if accused.carried is not None else Counter[str]()
@@ -60,12 +62,12 @@ def bans_of(
         if genuine is not None:
             why = say("a genuine {crawler}: its address is one that is published", crawler=genuine)
             spare.append(Spared(address, why))
-        elif profile is not None and is_visitor(profile):
+        elif profile is not None and is_visitor(profile, files_elsewhere=files_elsewhere, answered=_FEW):
             why = say("it behaves like a visitor: it followed {referred} links", referred=profile.referred)
-            if profile.assets:
+            if fetched_files(profile):
                 why = say("it behaves like a visitor: it fetched {assets} files of pages", assets=profile.assets)
             spare.append(Spared(address, why))
-        elif profile is not None and requests <= _FEW and profile.first_ts < onset_ts - _LONG_BEFORE_S:
+        elif profile is not None and requests <= _FEW and profile.first_ts < load.start - _LONG_BEFORE_S:
             why = say("it came before the outage began, too, and sent but {requests} of these", requests=requests)
             spare.append(Spared(address, why))
         elif address in usual:

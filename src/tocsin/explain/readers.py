@@ -8,11 +8,10 @@ import re
 from typing import Literal
 
 from tocsin.explain.agents import honest_name
-from tocsin.explain.load import Load, kind_of
+from tocsin.explain.load import Load
 from tocsin.explain.suspects import Carried
+from tocsin.explain.visitors import has_no_files
 
-_LEAST_BEFORE = 50
-_HARDLY_ANY = 0.02
 _CROWD = 20
 _AGENTS = 3
 _ONE_AGENT = 0.8
@@ -21,13 +20,6 @@ _SOME_GO_ON = 0.02
 _MANY_GO_ON = 0.1
 _CAMPAIGN = re.compile(r"(?:\A|&)(?:utm_[a-z]{1,20}|gclid|fbclid|msclkid|mc_cid|mc_eid|dclid|ref)=").search
 """What letters and advertisements put into the links to a site, so that their readers are counted."""
-
-
-def has_no_files(load: Load) -> bool:
-    """Whether these logs have next to no files of pages in ordinary times either: a CDN or another host serves them."""
-    before = sum(cell.before for cell in load.cells.values())
-    files = sum(cell.before for key, cell in load.cells.items() if cell.before and kind_of(*key[:3]) == "asset")
-    return before >= _LEAST_BEFORE and files <= _HARDLY_ANY * before
 
 
 def readers_of(load: Load, one: Carried) -> Literal["readers", "perhaps"] | None:

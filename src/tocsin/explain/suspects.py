@@ -10,6 +10,7 @@ from msgspec import Struct, structs
 from tocsin.detect.contrast import Cell, Contrast, Description, Feature, contrasts, holds, narrowed
 from tocsin.explain.load import Key, Load, key_of
 from tocsin.explain.model import Group, Profile
+from tocsin.explain.visitors import has_no_files, is_visitor
 from tocsin.model import Signature
 from tocsin.rules.compiled import subject_of
 
@@ -28,7 +29,7 @@ class Carried(Struct, frozen=True):
     """A class of requests in an outage, with what is needed to judge it.
 
     `addresses` maps each (IPv6: its /64) to its requests of the class; `visitors` is the share of them by addresses
-    that behave like browsers, `spill` the share of what went before that the class matches, too; `first_ts` and
+    that behave like visitors, `spill` the share of what went before that the class matches, too; `first_ts` and
     `last_ts` are when the first and the last of them began.
     """
 
@@ -153,11 +154,12 @@ def _carried(
     groups = tuple(group for group in load.groups if key_of(group) in keys)
     addresses: Counter[str] = Counter()
     agents: Counter[str] = Counter()
-    visiting = 0
+    visiting, files_elsewhere = 0, has_no_files(load)
     for group in groups:
         agents[group.user_agent or ""] += group.requests
         addresses[SUBJECT(group.source_ip) if group.source_ip else ""] += group.requests
-        visiting += group.requests * is_visiting(profiles.get(SUBJECT(group.source_ip) if group.source_ip else ""))
+        profile = profiles.get(SUBJECT(group.source_ip)) if group.source_ip else None
+        visiting += group.requests * (profile is not None and is_visitor(profile, files_elsewhere=files_elsewhere))
     requests = sum(group.requests for group in groups)
     del addresses[""]
     return Carried(
@@ -179,18 +181,6 @@ def by_subject(profiles: Iterable[Profile]) -> dict[str, Profile]:
     found: dict[str, Profile] = {}
     for one in profiles:
         subject = SUBJECT(one.source_ip)
-        if subject not in found or is_visitor(one):
+        if subject not in found or is_visitor(one, files_elsewhere=True):
             found[subject] = one
     return found
-
-
-def is_visiting(profile: Profile | None) -> bool:
-    """As `is_visitor`, of somebody who may not be known."""
-    return profile is not None and is_visitor(profile)
-
-
-def is_visitor(profile: Profile) -> bool:
-    """Whether an address behaves like a person with a browser: it fetches what pages are made of, or follows links."""
-    return (profile.assets >= 2 and profile.assets >= 0.2 * profile.pages) or (
-        profile.referred >= 2 and profile.pages >= 2
-    )

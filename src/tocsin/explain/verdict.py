@@ -133,12 +133,9 @@ def _confidence(accused: Sequence[Accused], top: Accused | None) -> float:
 
 
 def _bans(dossier: Dossier, top: Accused, case: Case) -> tuple[tuple[str, ...], tuple[Spared, ...]]:
-    if top.suspect.signature is not None:
-        onset_ts = case.load.start if case.load is not None else case.trouble.start
-        usual: frozenset[str] = frozenset()
-        if case.load is not None:
-            usual = usual_senders(dossier.accesses, top, case.load, case.trouble.end + _AFTER_S)
-        return bans_of(top, case.profiles, onset_ts, usual)
+    if case.load is not None and top.suspect.signature is not None:
+        usual = usual_senders(dossier.accesses, top, case.load, case.trouble.end + _AFTER_S)
+        return bans_of(top, case.profiles, case.load, usual)
     return tuple(actor.subject for actor in top.suspect.actors), ()
 
 

@@ -39,3 +39,34 @@ def test_a_genuine_crawler_is_spared_in_a_class_of_which_most_claim_to_be_none()
     assert incident.cause in {"distributed-flood", "request-flood"}
     assert len(incident.ban) == 200
     assert "157.55.39.4" in {one.subject for one in incident.spare}
+
+
+def test_forms_sent_with_a_referer_are_no_followed_links() -> None:
+    page = "https://shop.example/login"
+    addresses = crowd(32)
+    attack = [
+        one
+        for i in range(20)
+        for one in (
+            *each(addresses, "/login", 570 + 6 * i, 575 + 6 * i),
+            *each(addresses, "/login", 571 + 6 * i, 576 + 6 * i, method="POST", referer=page),
+        )
+    ]
+    incident = only([*visits(0, 720), *attack])
+    assert incident.cause == "request-flood"
+    assert len(incident.ban) == 32
+
+
+def test_who_is_answered_and_fetches_no_file_is_no_visitor_where_files_are_logged() -> None:
+    site = {"referer": "https://shop.example/"}
+    spam = [
+        one
+        for i in range(8)
+        for one in (
+            *each(crowd(60), f"/post-{i}/", 570 + 15 * i, 580 + 15 * i, **site),
+            *each(crowd(60), "/wp-comments-post.php", 572 + 15 * i, 582 + 15 * i, method="POST", **site),
+        )
+    ]
+    incident = only([*visits(0, 720), *spam])
+    assert incident.cause in {"distributed-flood", "request-flood"}
+    assert len(incident.ban) == 60

@@ -195,6 +195,10 @@ it sent such requests before, too, and no more often now
   {share:share} of the excess load, {lift:times} the usual
 = {requests} requête{requests:s} en {span:span} depuis {addresses} adresse{addresses:s} prenant les pages avec
   leurs fichiers, comme les navigateurs ; {share:share} de la surcharge, {lift:times} l’habitude
+{requests} requests in {span:span} by {addresses} addresses that follow links from page to page, as visitors do;
+  {share:share} of the excess load, {lift:times} the usual
+= {requests} requête{requests:s} en {span:span} depuis {addresses} adresse{addresses:s} allant de page en page par les
+  liens, comme des visiteurs ; {share:share} de la surcharge, {lift:times} l’habitude
 {requests} requests in {span:span} by one client that says what it is; {share:share} of the excess load
 = {requests} requête{requests:s} en {span:span} d’un seul client, qui dit ce qu’il est ; {share:share} de la surcharge
 {requests}
