@@ -4,7 +4,6 @@ Pure.
 
 from __future__ import annotations
 
-import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 
@@ -13,19 +12,15 @@ from msgspec import Struct, structs
 from tocsin.decide.crawlers import claimed_crawler
 from tocsin.explain.agents import honest_name
 from tocsin.explain.crawling import is_honest_client
+from tocsin.explain.kinds import is_broad, risen_kinds
 from tocsin.explain.load import Load
+from tocsin.explain.logins import guesses_at_logins
 from tocsin.explain.model import Accesses, Actor, Cause, Said, Suspect, Value, say
 from tocsin.explain.ownsite import runs_own_jobs
 from tocsin.explain.readers import readers_of
 from tocsin.explain.suspects import SUBJECT, Carried
 from tocsin.explain.visitors import has_no_files
 from tocsin.model import Signature
-
-_LOGIN = re.compile(
-    r"(?:^|[/_.?=&-])(?:wp-login|log-?in|sign-?in|signon|auth|authenticate|authentication|sessions?|j_security_check)"
-    r"(?:[/_.?=&-]|$)"
-)
-"""Paths at which one proves who one is; to post there is to guess."""
 
 _SEARCH = frozenset(("s=", "q=", "query=", "search=", "keyword=", "keywords=", "term="))
 
@@ -80,11 +75,15 @@ _NUMEROUS = 3.0
 
 
 class Accused(Struct, frozen=True):
-    """A suspect, how strongly the evidence speaks against it (0 to 1), and what it came from, where it is requests."""
+    """A suspect, how strongly the evidence speaks against it (0 to 1), and what it came from, where it is requests.
+    `rose` are the kinds of requests that rose in a class that says too little by itself (see `is_broad`): its actors
+    are who sent these, and where none rose nobody is convicted.
+    """
 
     suspect: Suspect
     score: float
     carried: Carried | None = None
+    rose: tuple[Signature, ...] = ()
 
 
 def accused_requests(
@@ -100,12 +99,18 @@ def accused_requests(
     """
     found = []
     for one in classes:
-        actors = folded(accesses.actors(one.signature, load.start, end_ts))
+        rose = risen_kinds(load, one) if is_broad(one.signature) else ()
+        actors = _senders(accesses, rose or (one.signature,), load.start, end_ts)
         held = accesses.took(one.signature, load.start, load.end)
         waited = one.first_ts > first_ts + _LATE_S and _has_waited(accesses, load, one)
         retried = lost_ts is not None and _is_retried(one, lost_ts)
-        found.append(_accused(load, one, first_ts, actors, held, waited=waited, retried=retried))
+        accused = _accused(load, one, first_ts, actors, held, waited=waited, retried=retried)
+        found.append(structs.replace(accused, rose=rose))
     return sorted(found, key=lambda one: -one.score)
+
+
+def _senders(accesses: Accesses, kinds: Iterable[Signature], start_ts: float, end_ts: float) -> list[tuple[str, int]]:
+    return folded(actor for kind in kinds for actor in accesses.actors(kind, start_ts, end_ts))
 
 
 def _has_waited(accesses: Accesses, load: Load, one: Carried) -> bool:
@@ -248,8 +253,7 @@ def cause_of(load: Load, one: Carried) -> Cause:
         return "local-job"
     if readers_of(load, one) == "readers":
         return "legitimate-surge"
-    signature = one.signature
-    if _LOGIN.search(f"{signature.path or ''}?{signature.query or ''}") and signature.method == "POST":
+    if guesses_at_logins(one):
         return "login-bruteforce"
     if is_honest_client(one):
         return "crawler"

@@ -9,6 +9,7 @@ from ipaddress import ip_network
 
 from tocsin.decide.crawlers import CRAWLERS, claimed_crawler, covers_published, in_published_range
 from tocsin.explain.accuse import Accused, folded
+from tocsin.explain.kinds import is_broad
 from tocsin.explain.load import BEFORE_S, Load
 from tocsin.explain.model import Accesses, Profile, Said, Spared, say
 from tocsin.explain.suspects import SUBJECT
@@ -52,6 +53,8 @@ def bans_of(
     are those of `usual_senders`.
     """
     files_elsewhere = has_no_files(load)
+    if accused.carried is not None and is_broad(accused.carried.signature) and not accused.rose:
+        return (), ()
     ban: list[str] = []
     spare: list[Spared] = []
     agents = accused.carried.agents if accused.carried is not None else Counter[str]()

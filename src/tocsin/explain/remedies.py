@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 from tocsin.enforce.pasting import denial_rule, query_pattern
 from tocsin.explain.accuse import Accused
 from tocsin.explain.capacity import Capacity
+from tocsin.explain.kinds import is_broad
 from tocsin.explain.model import Cause, Fact, Remedy, Said, say
 from tocsin.explain.suspects import Carried
 from tocsin.explain.symptoms import events, is_serving
@@ -47,7 +48,7 @@ def remedies_of(cause: Cause, top: Accused | None, facts: Sequence[Fact], capaci
 def is_narrow(top: Accused) -> bool:
     """Whether what describes a class of requests hits few others: only then may a rule or a denial be made of it."""
     one = top.carried
-    return one is None or (one.spill <= _MOST_SPILL and one.visitors <= _MOST_VISITORS)
+    return one is None or (not is_broad(one.signature) and one.spill <= _MOST_SPILL and one.visitors <= _MOST_VISITORS)
 
 
 def _restart(facts: Sequence[Fact]) -> Iterator[Remedy]:

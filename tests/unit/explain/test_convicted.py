@@ -53,7 +53,7 @@ def test_forms_sent_with_a_referer_are_no_followed_links() -> None:
         )
     ]
     incident = only([*visits(0, 720), *attack])
-    assert incident.cause == "request-flood"
+    assert incident.cause == "login-bruteforce"
     assert len(incident.ban) == 32
 
 
@@ -70,3 +70,40 @@ def test_who_is_answered_and_fetches_no_file_is_no_visitor_where_files_are_logge
     incident = only([*visits(0, 720), *spam])
     assert incident.cause in {"distributed-flood", "request-flood"}
     assert len(incident.ban) == 60
+
+
+HOOK = "Stripe/1.0 (+https://stripe.com/docs/webhooks)"
+
+
+def stuffing() -> list[HttpRequest]:
+    """Passwords tried at three places at once, by browsers of all kinds."""
+    places = ("/wp-login.php", "/my-account/", "/xmlrpc.php")
+    return [
+        request(560 + i / 5, address, places[i % 3], method="POST", user_agent=f"Mozilla/5.0 (X{i % 40}) Firefox/{i}.0")
+        for i, address in enumerate(crowd(360) + crowd(360))
+    ]
+
+
+def test_passwords_tried_at_several_logins_at_once_are_guesses_and_hooks_are_none() -> None:
+    hooks = [
+        request(600 + 10 * i, f"192.0.2.{i % 3 + 1}", "/?wc-api=wc_stripe", method="POST", user_agent=HOOK, status=503)
+        for i in range(10)
+    ]
+    incident = only([*visits(0, 720), *stuffing(), *hooks])
+    assert incident.cause == "login-bruteforce"
+    assert set(incident.ban) == set(crowd(360))
+    assert not incident.deny
+    assert not any(remedy.rule for remedy in incident.remedies)
+
+
+def test_where_no_kind_of_a_broad_class_rose_nobody_is_convicted() -> None:
+    words = ["".join(chr(97 + int(digit)) for digit in str(i)) for i in range(700)]
+    posts = [
+        request(560 + i / 5, address, f"/{words[i]}/", method="POST", user_agent=f"Mozilla/5.0 (X{i}) Firefox/{i}.0")
+        for i, address in enumerate([*crowd(350), *crowd(350)])
+    ]
+    incident = only([*visits(0, 720), *posts])
+    assert incident.suspects[0].signature is not None
+    assert incident.suspects[0].signature.path is None
+    assert incident.ban == ()
+    assert incident.deny == ()
