@@ -18,6 +18,11 @@ from tocsin.explain.visitors import fetched_files, has_no_files, is_visitor
 _FEW = 5
 _SOME = 3
 _AS_OFTEN = 2.0
+_ONCE_OR_SO = 3
+_FEW_SENDERS = frozenset(("request-flood", "expensive-requests"))
+_NEXT_TO_NOTHING = 0.05
+"""Of what those send who sent most of a class of few senders: who sent less only met it."""
+
 _CROWDS = frozenset(("distributed-flood", "login-bruteforce"))
 _LONG_BEFORE_S = 60.0
 _FEW_NETWORKS = 16
@@ -55,6 +60,7 @@ def bans_of(
     files_elsewhere = has_no_files(load)
     if accused.carried is not None and is_broad(accused.carried.signature) and not accused.rose:
         return (), ()
+    least = _least_sent(accused)
     ban: list[str] = []
     spare: list[Spared] = []
     agents = accused.carried.agents if accused.carried is not None else Counter[str]()
@@ -73,11 +79,35 @@ def bans_of(
         elif profile is not None and requests <= _FEW and profile.first_ts < load.start - _LONG_BEFORE_S:
             why = say("it came before the outage began, too, and sent but {requests} of these", requests=requests)
             spare.append(Spared(address, why))
+        elif profile is not None and requests <= _ONCE_OR_SO and _got_no_answer(profile):
+            spare.append(Spared(address, say("it followed a link, and nothing that it asked for was answered")))
+        elif requests < least:
+            why = say("it sent but {requests} of these, next to nothing beside the others", requests=requests)
+            spare.append(Spared(address, why))
         elif address in usual:
             spare.append(Spared(address, say("it sent such requests before, too, and no more often now")))
         elif not ip_network(address).is_loopback:
             ban.append(address)
     return tuple(ban), tuple(spare)
+
+
+def _got_no_answer(profile: Profile) -> bool:
+    """Whether a visitor may be one who met the outage: such fetch no files, since they got no page."""
+    return profile.referred > 0 and not profile.posts and profile.failed == profile.requests
+
+
+def _least_sent(accused: Accused) -> float:
+    """Fewer requests than this convict nobody of a flood from few addresses: a part of what the address sent at which
+    half of them is reached.
+    """
+    if accused.suspect.cause not in _FEW_SENDERS:
+        return 0.0
+    sent, half = 0, accused.suspect.requests / 2
+    for actor in accused.suspect.actors:
+        sent += actor.requests
+        if sent >= half:
+            return _NEXT_TO_NOTHING * actor.requests
+    return 0.0
 
 
 def _genuine(subject: str, claimed: str | None) -> str | None:

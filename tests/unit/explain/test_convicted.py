@@ -107,3 +107,19 @@ def test_where_no_kind_of_a_broad_class_rose_nobody_is_convicted() -> None:
     assert incident.suspects[0].signature.path is None
     assert incident.ban == ()
     assert incident.deny == ()
+
+
+def test_a_visitor_who_met_a_flood_of_few_addresses_is_not_convicted_of_it() -> None:
+    attack = [request(570 + i / 10, f"203.0.113.{i % 6}", f"/post-{i % 30}/") for i in range(1300)]
+    met = [request(630, "192.0.2.8", "/post-1/")]
+    incident = only([*visits(0, 720), *attack, *met])
+    assert set(incident.ban) == {f"203.0.113.{i}" for i in range(6)}
+    assert "192.0.2.8" in {one.subject for one in incident.spare}
+
+
+def test_who_followed_a_link_and_got_no_answer_is_not_convicted_among_a_crowd() -> None:
+    attack = [one for i in range(4) for one in each(crowd(90), "/?s=casino", 570 + i, 690 + i)]
+    failed = {"status": 504, "referer": "https://shop.example/"}
+    incident = only([*visits(0, 720), *attack, request(630, "192.0.2.8", "/?s=casino", **failed)])
+    assert len(incident.ban) == 90
+    assert "192.0.2.8" in {one.subject for one in incident.spare}

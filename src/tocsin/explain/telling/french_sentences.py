@@ -223,6 +223,10 @@ the agent lacks the + that {crawler} puts before its address
 = l’agent n’a pas le + que {crawler} met devant son adresse
 {crawler} speaks HTTP/1.1 or later, not HTTP/1.0
 = {crawler} parle HTTP/1.1 ou plus récent, pas HTTP/1.0
+it followed a link, and nothing that it asked for was answered
+= elle a suivi un lien, et rien de ce qu’elle a demandé n’a reçu de réponse
+it sent but {requests} of these, next to nothing beside the others
+= elle n’en a envoyé que {requests}, presque rien à côté des autres
 it behaves like a visitor: it fetched {assets} files of pages
 = elle se comporte comme un visiteur : elle a demandé {assets} fichier{assets:s} de pages
 {lines} lines say that there was no room left, the first by {service}
