@@ -18,6 +18,7 @@ from tocsin.explain.logins import guesses_at_logins
 from tocsin.explain.model import Accesses, Actor, Cause, Said, Suspect, Value, say
 from tocsin.explain.ownsite import runs_own_jobs
 from tocsin.explain.readers import readers_of
+from tocsin.explain.returning import came_before, previews_what_was_shared
 from tocsin.explain.suspects import SUBJECT, Carried
 from tocsin.explain.visitors import has_no_files
 from tocsin.model import Signature
@@ -260,12 +261,19 @@ def cause_of(load: Load, one: Carried) -> Cause:
     number = len(one.addresses)
     few_each = one.each <= _FEW_EACH or one.topmost <= _SPREAD
     many = (number >= _MANY and few_each) or (number >= _SEVERAL and one.each <= _ONCE)
+    if many and _is_known_crowd(load, one):
+        return "legitimate-surge"
     dear = _is_dear(load, one)
     if many and not (dear and _is_search(one)):
         return "distributed-flood"
     if dear and one.requests / load.now_s <= max(_NUMEROUS, _usual(load)):
         return "expensive-requests"
     return "distributed-flood" if many else "request-flood"
+
+
+def _is_known_crowd(load: Load, one: Carried) -> bool:
+    """Whether a crowd of no visitors may come all the same."""
+    return previews_what_was_shared(one) or came_before(load, one)
 
 
 def _usual(load: Load) -> float:
@@ -307,6 +315,18 @@ def _why(load: Load, one: Carried, cause: Cause) -> Said:
         "share": one.contrast.share,
         "lift": one.contrast.lift,
     }
+    if cause == "legitimate-surge" and one.visitors < _VISITORS and previews_what_was_shared(one):
+        return say(
+            "{requests} requests in {span:span} by {addresses} addresses, most of them servers of the fediverse, each "
+            "for a preview of what was shared; {share:share} of the excess load, {lift:times} the usual",
+            **facts,
+        )
+    if cause == "legitimate-surge" and one.visitors < _VISITORS and came_before(load, one):
+        return say(
+            "{requests} requests in {span:span} by {addresses} addresses, most of which had sent the same before and "
+            "were answered; {share:share} of the excess load, {lift:times} the usual",
+            **facts,
+        )
     if cause == "legitimate-surge" and one.visitors < _VISITORS:
         return say(
             "{requests} requests in {span:span} by {addresses} addresses with browsers of several kinds, as readers of "

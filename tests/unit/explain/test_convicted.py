@@ -123,3 +123,27 @@ def test_who_followed_a_link_and_got_no_answer_is_not_convicted_among_a_crowd() 
     incident = only([*visits(0, 720), *attack, request(630, "192.0.2.8", "/?s=casino", **failed)])
     assert len(incident.ban) == 90
     assert "192.0.2.8" in {one.subject for one in incident.spare}
+
+
+def shared(agent: str) -> list[HttpRequest]:
+    return [
+        request(580 + i / 6, address, "/essay/", user_agent=agent.format(i=i)) for i, address in enumerate(crowd(600))
+    ]
+
+
+def test_servers_that_preview_what_was_shared_are_no_flood_and_those_of_a_pingback_are() -> None:
+    mastodon = "Mastodon/4.3.2 (http.rb/5.2.0; +https://social-{i}.example/) Bot"
+    incident = only([*visits(0, 720), *shared(mastodon)])
+    assert incident.cause == "legitimate-surge"
+    assert incident.ban == ()
+    assert incident.deny == ()
+    assert only([*visits(0, 720), *shared("WordPress/6.4; https://blog-{i}.example")]).cause == "distributed-flood"
+
+
+def test_a_crowd_that_had_long_sent_the_same_and_was_answered_belongs_to_the_site() -> None:
+    agent = {"method": "POST", "user_agent": "http.rb/5.2.0"}
+    usual = each(crowd(120), "/inbox", -3000, 0, **agent)
+    rush = [one for i in range(6) for one in each(crowd(130), "/inbox", 580 + i, 700 + i, **agent)]
+    incident = only([*visits(-3600, 720), *usual, *rush])
+    assert incident.cause == "legitimate-surge"
+    assert incident.ban == ()

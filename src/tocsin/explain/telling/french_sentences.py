@@ -199,6 +199,14 @@ it sent such requests before, too, and no more often now
   {share:share} of the excess load, {lift:times} the usual
 = {requests} requête{requests:s} en {span:span} depuis {addresses} adresse{addresses:s} allant de page en page par les
   liens, comme des visiteurs ; {share:share} de la surcharge, {lift:times} l’habitude
+{requests} requests in {span:span} by {addresses} addresses, most of them servers of the fediverse, each for a preview
+  of what was shared; {share:share} of the excess load, {lift:times} the usual
+= {requests} requête{requests:s} en {span:span} depuis {addresses} adresse{addresses:s}, pour la plupart des serveurs du
+  fédivers, chacun pour l’aperçu d’un partage ; {share:share} de la surcharge, {lift:times} l’habitude
+{requests} requests in {span:span} by {addresses} addresses, most of which had sent the same before and were answered;
+  {share:share} of the excess load, {lift:times} the usual
+= {requests} requête{requests:s} en {span:span} depuis {addresses} adresse{addresses:s} dont la plupart en envoyaient
+  déjà auparavant et avaient une réponse ; {share:share} de la surcharge, {lift:times} l’habitude
 {requests} requests in {span:span} by one client that says what it is; {share:share} of the excess load
 = {requests} requête{requests:s} en {span:span} d’un seul client, qui dit ce qu’il est ; {share:share} de la surcharge
 {requests}
