@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 
@@ -12,7 +13,7 @@ from tocsin.explain.accuse import pooled
 from tocsin.explain.agents import contradiction
 from tocsin.explain.incident import Trouble, troubles_of
 from tocsin.explain.model import Dossier, Fact, Incident, Report, Said, say
-from tocsin.explain.symptoms import symptoms_of
+from tocsin.explain.symptoms import events, symptoms_of
 from tocsin.explain.verdict import case_of, judge
 from tocsin.formats.services import service_name
 from tocsin.model import ProcessKilled
@@ -50,25 +51,36 @@ def explain(dossier: Dossier) -> Report:
 
 def _once(facts: Sequence[Fact]) -> tuple[Fact, ...]:
     """The facts, each kill once: the kernel's lines stand in two logs of a stock Debian, and systemd tells of them
-    again.
+    again, before or after them, by the unit's name alone.
     """
-    seen: dict[tuple[str, int], float] = {}
-    last: dict[str, float] = {}
+    named = _named_kills(facts)
+    seen: dict[tuple[str, int | None], float] = {}
     kept = []
     for fact in facts:
         event = fact.event
         if isinstance(event, ProcessKilled):
-            name = service_name(event.process)
-            if event.pid is None and fact.ts - last.get(name, float("-inf")) <= _SAME_KILL_S:
+            key = event.process, event.pid
+            again = fact.ts - seen.get(key, float("-inf")) <= _SAME_KILL_S
+            if again or (event.pid is None and _is_near(named[service_name(event.process)], fact.ts)):
                 continue
-            if event.pid is not None:
-                key = event.process, event.pid
-                if fact.ts - seen.get(key, float("-inf")) <= _SAME_KILL_S:
-                    continue
-                seen[key] = fact.ts
-            last[name] = fact.ts
+            seen[key] = fact.ts
         kept.append(fact)
     return tuple(kept)
+
+
+def _named_kills(facts: Sequence[Fact]) -> defaultdict[str, list[float]]:
+    """When processes whose pid is known were killed for want of memory, by their names and by their units, ascending."""
+    found: defaultdict[str, list[float]] = defaultdict(list)
+    for fact, event in events(facts, ProcessKilled):
+        if event.pid is not None and event.by != "signal":
+            for name in {service_name(event.process), service_name(event.unit or event.process)}:
+                found[name].append(fact.ts)
+    return found
+
+
+def _is_near(times: Sequence[float], ts: float) -> bool:
+    at = bisect_left(times, ts - _SAME_KILL_S)
+    return at < len(times) and times[at] <= ts + _SAME_KILL_S
 
 
 def _placed(dossier: Dossier) -> Dossier:
