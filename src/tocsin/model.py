@@ -102,7 +102,8 @@ class ProcessKilled(Struct, frozen=True, gc=False):
 
     `by`: `oom` (the machine's memory), `cgroup-oom` (the limit of a container or unit), `systemd-oomd`, `earlyoom`, or
     `signal` (`signal` names it: `SEGV`, `KILL`). `rss_bytes` is what it held, of it `anon_bytes` its own. `asker` is
-    the process that asked for memory when there was none: neither victim nor culprit by that.
+    the process that asked for memory when there was none: neither victim nor culprit by that. `group` is the path of
+    its control group, `limit_group` that of the one whose limit was reached; both empty where no line tells.
     """
 
     ts: float
@@ -114,6 +115,8 @@ class ProcessKilled(Struct, frozen=True, gc=False):
     anon_bytes: int | None = None
     unit: str | None = None
     asker: str | None = None
+    group: str = ""
+    limit_group: str = ""
 
 
 class ServiceState(Struct, frozen=True, gc=False):
@@ -209,7 +212,10 @@ class AppError(Struct, frozen=True, gc=False):
 
 
 class Processes(Struct, frozen=True, gc=False):
-    """All processes of one name in a sample: how many, what they held together (bytes), how many were blocked (D)."""
+    """All processes of one name in a sample: how many, what they held together (bytes), how many were blocked (D).
+
+    `uids` are the numbers of the users that they ran as, ascending; empty where the sample tells none.
+    """
 
     name: str
     count: int
@@ -218,6 +224,7 @@ class Processes(Struct, frozen=True, gc=False):
     blocked: int = 0
     largest_bytes: int = 0
     command: str = ""
+    uids: tuple[int, ...] = ()
 
 
 class Filesystem(Struct, frozen=True, gc=False):

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
+from collections.abc import Collection, Sequence
+
+from msgspec import Struct
 
 from tocsin.explain.model import Fact
 from tocsin.explain.symptoms import events, is_serving
-from tocsin.model import AppError, ProcessKilled, ServiceState
+from tocsin.formats.services import service_name
+from tocsin.model import AppError, ProcessKilled, Sample, ServiceState
 
 _AMBIGUOUS = frozenset(
     (
@@ -22,6 +26,80 @@ _BACK_S = 60.0
 _MISSED_S = 10.0
 _BEFORE_S = 2.0
 _QUIET_S = 600.0
+
+
+_RUN_JOBS = frozenset(("cron", "crond", "cronie", "anacron", "atd", "user"))
+"""Units below which jobs run, and what people start."""
+
+_CONTAINER = re.compile(r"(?:docker|libpod|cri-containerd|crio)-[0-9a-f]{12,64}\.scope|[0-9a-f]{64}").fullmatch
+_REPORT_S = 10.0
+_WEB_USERS = frozenset(("www-data", "apache", "nginx", "http", "wwwrun"))
+
+
+class Server(Struct, frozen=True):
+    """A service: its unit or container (empty where no line names it); and where it was its own limit of memory that it
+    reached, in place of the machine's, the group whose limit that is, and the limit where a line tells.
+    """
+
+    unit: str
+    limit_group: str = ""
+    limit_bytes: int | None = None
+
+
+def server_of(name: str, facts: Sequence[Fact]) -> Server | None:
+    """The service that a killed process was of; None where nothing shows that it was of any."""
+    kills = [one for one in events(facts, ProcessKilled) if one[1].process == name and one[1].by != "signal"]
+    limited = next((one for one in kills if one[1].by == "cgroup-oom" and _own_name(one[1].limit_group)), None)
+    if limited is not None and not _is_machine(report := _report_near(limited[0].ts, facts), name):
+        group = limited[1].limit_group
+        return Server(_own_name(group), group, None if report is None else report.limit_bytes)
+    unit = next((unit for _, event in kills if (unit := lasting_service(event.group))), None)
+    unit = unit_behind(name, facts) if unit is None else unit
+    return None if unit is None else Server(unit)
+
+
+def lasting_service(group: str) -> str:
+    """The service that a control group is of; empty for what people and cron start, and for containers."""
+    parts = group.split("/")
+    name = next((service_name(part) for part in reversed(parts) if part.endswith(".service")), "")
+    return "" if name in _RUN_JOBS or "user.slice" in parts else name
+
+
+def _own_name(group: str) -> str:
+    """The name of the service or container that a group is of; empty where it may stand for a whole machine."""
+    container = next((part for part in reversed(group.split("/")) if _CONTAINER(part)), "")
+    return lasting_service(group) or service_name(container)
+
+
+def _report_near(ts: float, facts: Sequence[Fact]) -> Sample | None:
+    """The kernel's report that a kill belongs to."""
+    near = ((abs(fact.ts - ts), one) for fact, one in events(facts, Sample) if one.kind == "oom-report")
+    late_s, found = min(near, key=lambda one: one[0], default=(_REPORT_S, None))
+    return found if late_s < _REPORT_S else None
+
+
+def _is_machine(report: Sample | None, name: str) -> bool:
+    """Whether a limited group holds what a whole server needs beside `name`, as a container may."""
+    return report is not None and any(is_serving(one.name) and one.name != name for one in report.processes)
+
+
+def uids_of_services(facts: Sequence[Fact], users: Collection[str]) -> frozenset[int]:
+    """The users as which the services run that the kernel's tables list or that were killed: what else runs so was
+    started by them. But for those as whom one of `users` may have started jobs; names of users and their numbers stand
+    in no log together.
+    """
+    others = {user for user in users if user != "root"}
+    killed = {
+        event.process
+        for _, event in events(facts, ProcessKilled)
+        if event.by != "signal" and lasting_service(event.group)
+    }
+    found: set[int] = set()
+    for _, sample in events(facts, Sample):
+        for one in sample.processes:
+            if (is_serving(one.name) and not others) or (one.name in killed and others <= _WEB_USERS):
+                found.update(one.uids)
+    return frozenset(found - {0})
 
 
 def is_ambiguous(name: str) -> bool:

@@ -69,7 +69,7 @@ def _once(facts: Sequence[Fact]) -> tuple[Fact, ...]:
 
 
 def _named_kills(facts: Sequence[Fact]) -> defaultdict[str, list[float]]:
-    """When processes whose pid is known were killed for want of memory, by their names and by their units, ascending."""
+    """When processes whose pid is known were killed for want of memory, by name and by unit, ascending."""
     found: defaultdict[str, list[float]] = defaultdict(list)
     for fact, event in events(facts, ProcessKilled):
         if event.pid is not None and event.by != "signal":

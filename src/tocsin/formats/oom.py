@@ -28,6 +28,7 @@ _AGAIN_S = 60.0
 _STEPPED_BACK_S = 60.0  # a clock that is set right in the midst of it
 _UNLIMITED_BYTES = 1 << 52  # a cgroup without a limit shows the counter's largest value
 _NAME_MOST = 64
+_PATH_MOST = 1000
 
 # The name of a process may hold `)`: what follows it decides where it ends, and only a cut line has no such end.
 _KILLED = re.compile(
@@ -47,7 +48,7 @@ _RAM = re.compile(r"([0-9]{1,12}) pages (?:of )?RAM").match
 _RESERVED = re.compile(r"([0-9]{1,12}) (?:pages reserved|reserved pages)").match
 _SWAP = re.compile(r"(Free|Total) swap *[=:] *([0-9]{1,15}) ?kB").match
 _CGROUP = re.compile(r"memory: usage [0-9]{1,20}kB, limit ([0-9]{1,20})kB").match
-_CGROUP_HIT = re.compile(r"Task in (/\S{0,1000}) killed as a result of limit of ").match
+_CGROUP_HIT = re.compile(r"Task in (/\S{0,1000}) killed as a result of limit of (/\S{0,1000})?").match
 _GROUP = re.compile(r"Tasks in (/\S{0,1000}) are going to be killed due to memory\.oom\.group set").match
 _CONSTRAINED = re.compile(r"oom-kill:constraint=CONSTRAINT_([A-Z_]{1,20}),").match
 _CONTEXT_END = re.compile(r"([0-9]{1,10}),uid=[0-9]{1,10}").fullmatch
@@ -56,14 +57,18 @@ _CONTEXT_END = re.compile(r"([0-9]{1,10}),uid=[0-9]{1,10}").fullmatch
 class _Report:
     """What one report has told so far."""
 
-    __slots__ = ("asker", "cgroup", "first", "headed", "killed", "limit", "pages", "selected", "swap", "table", "unit")
+    __slots__ = (
+        *("asker", "cgroup", "first", "group", "headed", "killed", "limit", "limit_group", "pages", "selected"),
+        *("swap", "table"),
+    )
 
     def __init__(self, first: Heard, asker: str | None = None, *, headed: bool = False) -> None:
         self.first = first
         self.headed = headed
         self.asker = asker
         self.cgroup = False
-        self.unit: tuple[int | None, str] | None = None
+        self.group: tuple[int | None, str] | None = None
+        self.limit_group = ""
         self.limit: int | None = None
         self.pages: dict[str, int] = {}
         self.swap: dict[str, int] = {}
@@ -101,18 +106,17 @@ class _Report:
             limit_bytes=self.limit,
         )
 
-    def unit_of(self, pid: int) -> str | None:
-        """The unit of a killed process, where the report names it."""
-        if self.unit is None or self.unit[0] not in {None, pid}:
-            return None
-        return self.unit[1]
+    def group_of(self, pid: int) -> str:
+        """The control group of a killed process, where the report names it."""
+        return self.group[1] if self.group is not None and self.group[0] in {None, pid} else ""
 
 
 def unit_of(cgroup: str) -> str | None:
-    """The unit that a cgroup's path ends in: `mysql` of `/system.slice/mysql.service`; else its last part."""
+    """The unit that a cgroup's path ends in: `mysql` of `/system.slice/mysql.service`; else its last part's name."""
     parts = [part for part in cgroup.split("/") if part]
     services = [part for part in parts if part.endswith(".service")]
-    return service_name(services[-1]) if services else (parts[-1] if parts else None)
+    last = services or parts
+    return service_name(last[-1]) if last else None
 
 
 class OomReports:
@@ -215,6 +219,7 @@ class OomReports:
         pid = report.table.process_of(killed.pid or 0)
         if self._lately.again(pid, killed.ts):
             return []
+        group = report.group_of(killed.pid or 0)
         whole = ProcessKilled(
             killed.ts,
             killed.process,
@@ -222,8 +227,10 @@ class OomReports:
             killed.by,
             rss_bytes=killed.rss_bytes,
             anon_bytes=killed.anon_bytes,
-            unit=report.unit_of(killed.pid or 0),
+            unit=unit_of(group),
             asker=asker,
+            group=group,
+            limit_group=report.limit_group if group else "",
         )
         return [heard.told(whole)]
 
@@ -236,10 +243,11 @@ class OomReports:
             return
         report = self._open(heard)
         report.cgroup = report.cgroup or constrained[1] == "MEMCG"
-        path = head.partition(",task_memcg=")[2].partition(",task=")[0]
-        unit = unit_of(path)
-        if unit is not None:
-            report.unit = int(pid[1]), unit
+        before, _, after = head.partition(",task_memcg=")
+        path = after.partition(",task=")[0]
+        if unit_of(path) is not None:
+            report.group = int(pid[1]), path[:_PATH_MOST]
+            report.limit_group = before.partition(",oom_memcg=")[2][:_PATH_MOST]
 
     def _memory(self, message: str, heard: Heard) -> bool:
         if message.startswith("["):
@@ -272,8 +280,8 @@ class OomReports:
         named = hit or group
         if named:
             report.cgroup = report.cgroup or hit is not None
-            unit = unit_of(named[1])
-            report.unit = None if unit is None else (None, unit)
+            report.group = None if unit_of(named[1]) is None else (None, named[1])
+            report.limit_group = (hit[2] or "") if hit else report.limit_group
 
 
 def _by(*, cgroup: bool) -> Literal["oom", "cgroup-oom"]:

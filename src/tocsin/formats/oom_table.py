@@ -22,6 +22,7 @@ class Task(Struct, gc=False):
     name: str
     rss: int
     swap: int
+    uid: int | None = None
 
 
 class TaskTable:
@@ -64,7 +65,8 @@ class TaskTable:
         self._process[pid] = tgid
         known = self._tasks.get(tgid)
         if known is None:
-            self._tasks[tgid] = Task(values[last].strip(), rss, swap)
+            uid = int(values[self._columns["uid"]]) if "uid" in self._columns else None
+            self._tasks[tgid] = Task(values[last].strip(), rss, swap, uid)
         else:
             known.rss, known.swap = max(known.rss, rss), max(known.swap, swap)
         return True
@@ -90,6 +92,7 @@ class TaskTable:
                 sum(task.rss for task in tasks) * PAGE_BYTES,
                 sum(task.swap for task in tasks) * PAGE_BYTES,
                 largest_bytes=max(task.rss for task in tasks) * PAGE_BYTES,
+                uids=tuple(sorted({task.uid for task in tasks if task.uid is not None})),
             )
             for name, tasks in groups.items()
         ]

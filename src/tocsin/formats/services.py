@@ -19,6 +19,7 @@ _SAME = {
 }
 _FPM = re.compile(r"(?:[a-z0-9]{1,20}-)?php[0-9.]{0,5}-(?:php-)?fpm|php-fpm[0-9.]{0,5}").fullmatch
 _VERSIONED = re.compile(r"(postgresql|mysql|mariadb|httpd|apache2)-?[0-9]{1,3}(?:\.[0-9]{1,3}){0,2}").fullmatch
+_CONTAINER = re.compile(r"(?:(docker|libpod|cri-containerd|crio)-)?([0-9a-f]{12})[0-9a-f]{52}(?:\.scope)?").fullmatch
 _LONGEST = 255
 
 
@@ -28,9 +29,12 @@ def service_name(name: str) -> str:
     title, or a unit; of other kinds of units (`.slice`, `.scope`), and of what is not known, the name as it stands.
 
     Without path, `.service`, instance (`postgresql@14-main`), version (`php8.2-fpm`, `php-fpm7.4`) and snap
-    (`snap.nextcloud.mysql`).
+    (`snap.nextcloud.mysql`). A container is called as `docker ps` shows it, by 12 characters (`docker-44c652b8bf6d`).
     """
     name = name[:_LONGEST].strip().rsplit("/", 1)[-1].removesuffix(".service")
+    container = _CONTAINER(name)
+    if container:
+        return f"{container[1] or 'container'}-{container[2]}"
     name = name.partition("@")[0] or name
     if name.startswith("snap."):
         name = name.rpartition(".")[2] or name

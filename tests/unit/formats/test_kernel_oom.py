@@ -177,10 +177,10 @@ def test_a_whole_report_of_3_5() -> None:
         100.0,
         "oom-report",
         (
-            Processes("apache2", 2, 13423 * PAGE, largest_bytes=9423 * PAGE),
-            Processes("mysqld", 1, 2566 * PAGE, largest_bytes=2566 * PAGE),
-            Processes("sshd", 1, 0),
-            Processes("upstart-socket-", 1, 0),
+            Processes("apache2", 2, 13423 * PAGE, largest_bytes=9423 * PAGE, uids=(33,)),
+            Processes("mysqld", 1, 2566 * PAGE, largest_bytes=2566 * PAGE, uids=(107,)),
+            Processes("sshd", 1, 0, uids=(0,)),
+            Processes("upstart-socket-", 1, 0, uids=(0,)),
         ),
         memory_bytes=(133104 - 5960) * PAGE,
         swap_bytes=262140 * 1024,
@@ -195,7 +195,7 @@ def test_threads_are_counted_once_by_the_one_that_holds_the_most() -> None:
     header = "[ pid ]   uid  tgid total_vm      rss swapents oom_score_adj name"
     rows = [f"[{pid}] 107 6536 78962 {rss} {swap} 0 mysqld" for pid, rss, swap in ((6536, 9, 0), (6537, 7, 3))]
     assert all(map(table.take, (header, *rows)))
-    assert table.processes() == (Processes("mysqld", 1, 9 * PAGE, 3 * PAGE, largest_bytes=9 * PAGE),)
+    assert table.processes() == (Processes("mysqld", 1, 9 * PAGE, 3 * PAGE, largest_bytes=9 * PAGE, uids=(107,)),)
 
 
 @pytest.mark.parametrize("row", ["[1] 107 6536 mysqld", "[1] 107 6536 x 1 1 0 mysqld", "[ 1 ] 0 1 1 1 1 0 x", "[1]"])
@@ -266,12 +266,16 @@ def test_a_table_of_recent_kernels_with_a_cgroup_and_its_limit() -> None:
             100.0,
             "oom-report",
             (
-                Processes("systemd-journal", 1, 160 * PAGE, 256 * PAGE, largest_bytes=160 * PAGE),
-                Processes("php-fpm8.2 (x) y", 1, 160 * PAGE, 100 * PAGE, largest_bytes=160 * PAGE),
+                Processes("systemd-journal", 1, 160 * PAGE, 256 * PAGE, largest_bytes=160 * PAGE, uids=(0,)),
+                Processes("php-fpm8.2 (x) y", 1, 160 * PAGE, 100 * PAGE, largest_bytes=160 * PAGE, uids=(33,)),
             ),
             limit_bytes=512 << 20,
         ),
-        ProcessKilled(100.009, "a,b", 376, "cgroup-oom", None, 1024, 1024, "php-fpm", "php-fpm8.2"),
+        ProcessKilled(
+            *(100.009, "a,b", 376, "cgroup-oom", None, 1024, 1024, "php-fpm", "php-fpm8.2"),
+            group="/system.slice/php8.2-fpm.service",
+            limit_group="/system.slice",
+        ),
     ]
 
 
@@ -286,6 +290,7 @@ def test_a_cgroup_of_old_kernels() -> None:
         "Killed process 77 (mysqld)",
     )
     assert (kill.by, kill.unit, kill.rss_bytes, kill.asker) == ("cgroup-oom", "mysql", 2566 * PAGE, "mysqld")
+    assert (kill.group, kill.limit_group) == ("/system.slice/mysql.service", "/system.slice")
 
 
 @pytest.mark.parametrize(
@@ -320,6 +325,8 @@ def test_the_context_line(context: str, by: str, unit: str | None) -> None:
     [
         ("/system.slice/system-postgresql.slice/postgresql@14-main.service", "postgresql"),
         ("/user.slice/user-1021.slice/session-5.scope", "session-5.scope"),
+        ("/docker/" + "44c652b8bf6d7778" * 4, "container-44c652b8bf6d"),
+        (f"/system.slice/docker-{'44c652b8bf6d7778' * 4}.scope", "docker-44c652b8bf6d"),
         ("/", None),
     ],
 )

@@ -7,6 +7,7 @@ plural's `s` of the word before, where the number `n` wants one.
 from __future__ import annotations
 
 from tocsin.explain.telling import french_sentences as sentences
+from tocsin.explain.telling.french_services import SERVICES
 
 DAYS = ("lundi", "mardi", "mercredi", "jeudi", "vendredi", "samedi", "dimanche")
 MONTHS = (
@@ -198,13 +199,6 @@ visitors come from the same {number} networks as these requests, such as {networ
 = les visiteurs viennent des mêmes {number} réseaux que ces requêtes, tels que {network} : ce sont ceux de ce qui
   précède le site (un CDN, un mandataire), et le bannir, c’est fermer à tout le monde ; faites prendre au serveur web
   les adresses des clients eux-mêmes (mod_remoteip, ngx_http_realip_module)
-{process} is no job but a service, and held {size:size} when memory gave out and the kernel killed it
-= {process} n’est pas une tâche mais un service, et occupait {size:size} quand la mémoire a manqué et que le noyau l’a
-  tué
-the memory of {process}
-= la mémoire de {process}
-requests rose as well: they may have called for it
-= les requêtes ont augmenté aussi : elles ont pu la réclamer
 it held {size:size}, {share:share} of the memory; whether it serves requests is not known
 = il occupait {size:size}, {share:share} de la mémoire ; on ne sait s’il sert des requêtes
 give it a limit of memory of its own, before the machine's runs out; look for what it never frees
@@ -245,4 +239,5 @@ FRENCH: dict[str, str] = {
     **_pairs(sentences.EVIDENCE),
     **_pairs(TELLING),
     **_pairs(EXONERATING),
+    **_pairs(SERVICES),
 }

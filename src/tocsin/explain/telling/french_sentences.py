@@ -293,8 +293,6 @@ connections that never complete a request
   reste
 more {worker} than the memory holds
 = trop de processus {worker} pour la mémoire
-the kernel chose it when memory gave out: it held {size:size}
-= le noyau l’a choisi quand la mémoire a manqué : il occupait {size:size}
 it needed something that called for so many workers at once
 = il a bien fallu que quelque chose réclame tant de processus à la fois
 """

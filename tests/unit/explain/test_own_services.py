@@ -1,0 +1,97 @@
+"""Services of any name, containers and their limits: what is killed there is no job."""
+
+from __future__ import annotations
+
+import pytest
+from explain_made import fact, visits
+from msgspec import structs
+from test_verdict import only
+
+from tocsin.explain.model import Fact, Incident
+from tocsin.model import AppError, JobStarted, Processes, ProcessKilled, Sample
+
+MIB = 1 << 20
+MISSED = [fact(601 + i, AppError(0.0, "nginx", "error", symptom="backend-down"), "refused") for i in range(9)]
+
+
+@pytest.mark.parametrize("after_s", [-0.2, 0.2])
+def test_a_kill_of_which_systemd_tells_again_by_the_unit_is_one(after_s: float) -> None:
+    facts = [
+        fact(600, Sample(0.0, "oom-report", (Processes("ruby", 4, 3200 * MIB),), 3750 * MIB)),
+        fact(600.0, ProcessKilled(0.0, "ruby", 2233, "oom", rss_bytes=800 * MIB, unit="puma")),
+        fact(600.0 + after_s, ProcessKilled(0.0, "puma", None, "oom", unit="puma"), "journal"),
+        *MISSED,
+    ]
+    incident = only(visits(0, 680), facts)
+    assert incident.cause == "misconfiguration"
+    assert "puma, ruby" not in incident.summary.text
+
+
+SCOPE = "/system.slice/docker-44c652b8bf6d" + 52 * "0" + ".scope"
+
+
+def killed(
+    name: str, table: tuple[Processes, ...], by: str = "oom", group: str = "", limit_group: str = ""
+) -> list[Fact]:
+    """A report of the kernel's, in which `name` is killed, on a machine, or in a group, of 1 GiB."""
+    sizes = {"limit_bytes": 1 << 30} if limit_group else {"memory_bytes": 1 << 30}
+    kill = ProcessKilled(0.0, name, 77, by, rss_bytes=table[0].rss_bytes, group=group, limit_group=limit_group)  # type: ignore[arg-type]
+    return [fact(600, Sample(0.0, "oom-report", table, **sizes)), fact(600, kill)]  # type: ignore[arg-type]
+
+
+def test_a_container_that_reaches_its_own_limit_is_no_job_on_the_machine() -> None:
+    java = (Processes("java", 1, 1010 * MIB),)
+    incident = only(visits(0, 680), killed("java", java, "cgroup-oom", SCOPE, SCOPE))
+    first = incident.suspects[0]
+    assert (incident.cause, first.kind, first.process) == ("misconfiguration", "limit", "docker-44c652b8bf6d")
+    assert first.why.args["limit"] == 1 << 30
+
+
+@pytest.mark.parametrize("group", ["/lxc/web", SCOPE])
+def test_a_group_that_stands_for_a_machine_has_jobs(group: str) -> None:
+    table = (Processes("restic", 1, 700 * MIB), Processes("mariadbd", 1, 90 * MIB), Processes("nginx", 2, 9 * MIB))
+    incident = only(visits(0, 680), killed("restic", table, "cgroup-oom", group, group))
+    assert (incident.cause, incident.suspects[0].process) == ("local-job", "restic")
+
+
+def victim_of(group: str, *more: Fact) -> Incident:
+    table = (Processes("renderd", 5, 800 * MIB), Processes("nginx", 2, 9 * MIB))
+    return only(visits(0, 680), [*killed("renderd", table, group=group), *more])
+
+
+def test_what_is_killed_in_a_service_is_no_job_but_what_cron_and_people_start_is() -> None:
+    assert victim_of("/system.slice/renderd.service").cause == "misconfiguration"
+    assert victim_of("/system.slice/cron.service").cause == "local-job"
+    assert victim_of("/user.slice/user-1000.slice/user@1000.service/app.slice/x.service").cause == "local-job"
+    timer = JobStarted(0.0, "systemd", "tiles")
+    (report, kill) = killed("renderd", (Processes("renderd", 5, 800 * MIB),), group="/system.slice/tiles.service")
+    kill = structs.replace(kill, event=structs.replace(kill.event, unit="tiles"))
+    assert only(visits(0, 680), [fact(500, timer), report, kill]).cause == "local-job"
+
+
+def test_of_a_service_killed_while_no_access_log_tells_of_requests_little_is_claimed() -> None:
+    table = (Processes("renderd", 5, 800 * MIB),)
+    incident = only([], killed("renderd", table, group="/system.slice/renderd.service"))
+    assert incident.confidence < 0.5
+
+
+@pytest.mark.parametrize(
+    ("name", "uid", "job", "is_job"),
+    [
+        ("git", 998, None, False),
+        ("git", 0, None, True),
+        ("git", 1000, None, True),
+        ("git", 998, JobStarted(0.0, "cron", "git gc", "git"), True),
+        ("ffmpeg", 33, None, False),
+        ("tar", 33, JobStarted(0.0, "cron", "/usr/local/bin/backup.sh", "www-data"), True),
+    ],
+)
+def test_what_a_service_starts_as_its_user_is_no_job(name: str, uid: int, job: JobStarted | None, is_job: bool) -> None:
+    table = (
+        Processes(name, 26, 700 * MIB, uids=(uid,)),
+        Processes("forgejo", 1, 180 * MIB, uids=(998,)),
+        Processes("php-fpm", 2, 30 * MIB, uids=(0, 33)),
+    )
+    facts = killed("forgejo", table, group="/system.slice/forgejo.service")
+    incident = only(visits(0, 680), [*facts, *([] if job is None else [fact(500, job)])])
+    assert (name in {one.process for one in incident.suspects}) == is_job
