@@ -49,10 +49,10 @@ class Server(Struct, frozen=True):
 def server_of(name: str, facts: Sequence[Fact]) -> Server | None:
     """The service that a killed process was of; None where nothing shows that it was of any."""
     kills = [one for one in events(facts, ProcessKilled) if one[1].process == name and one[1].by != "signal"]
-    limited = next((one for one in kills if one[1].by == "cgroup-oom" and _own_name(one[1].limit_group)), None)
+    limited = next((one for one in kills if one[1].by == "cgroup-oom" and own_name(one[1].limit_group)), None)
     if limited is not None and not _is_machine(report := _report_near(limited[0].ts, facts), name):
         group = limited[1].limit_group
-        return Server(_own_name(group), group, None if report is None else report.limit_bytes)
+        return Server(own_name(group), group, None if report is None else report.limit_bytes)
     unit = next((unit for _, event in kills if (unit := lasting_service(event.group))), None)
     unit = unit_behind(name, facts) if unit is None else unit
     return None if unit is None else Server(unit)
@@ -65,7 +65,7 @@ def lasting_service(group: str) -> str:
     return "" if name in _RUN_JOBS or "user.slice" in parts else name
 
 
-def _own_name(group: str) -> str:
+def own_name(group: str) -> str:
     """The name of the service or container that a group is of; empty where it may stand for a whole machine."""
     container = next((part for part in reversed(group.split("/")) if _CONTAINER(part)), "")
     return lasting_service(group) or service_name(container)

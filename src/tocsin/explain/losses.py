@@ -11,7 +11,7 @@ from msgspec import Struct
 
 from tocsin.explain.accuse import Accused
 from tocsin.explain.incident import Trouble
-from tocsin.explain.model import Fact, Said, Suspect, say
+from tocsin.explain.model import Fact, Said, Suspect, Value, say
 from tocsin.explain.symptoms import events, is_serving
 from tocsin.model import AppError, Changed, ProcessKilled, ServiceState, StorageError
 
@@ -73,6 +73,19 @@ def _is_restart(trouble: Trouble, ts: float, event: ServiceState, states: Sequen
     later = [(at, one.state) for at, one in states if at >= ts and one.service == event.service]
     back_ts = next((at for at, state in later if state == "started"), float("inf"))
     return back_ts <= trouble.start or trouble.end > back_ts + _AFTERMATH_S
+
+
+def memory_gave_out(ts: float, kills: Sequence[ProcessKilled]) -> Said:
+    """That memory ran out, who was killed, and by whom: the kernel, or a daemon that is quicker than it."""
+    names = ", ".join(sorted({one.process for one in kills}))
+    by = {"" if one.by in {"oom", "cgroup-oom"} else one.by for one in kills}
+    facts: dict[str, Value] = {"ts": ts, "names": names, "number": len(kills)}
+    if len(by) > 1:
+        return say("On {ts:time} memory ran out, and {names} were killed, {number} processes in all", **facts)
+    facts["killer"] = say("{process}", process=named) if (named := by.pop()) else say("the kernel")
+    if len(kills) == 1:
+        return say("On {ts:time} memory ran out, and {killer} killed {names}", **facts)
+    return say("On {ts:time} memory ran out, and {killer} killed {names}, {number} processes in all", **facts)
 
 
 # -- accused ----------------------------------------------------------------------------------------------------------

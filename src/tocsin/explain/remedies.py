@@ -12,6 +12,7 @@ from tocsin.explain.accuse import Accused
 from tocsin.explain.capacity import Capacity
 from tocsin.explain.kinds import is_broad
 from tocsin.explain.model import Cause, Fact, Remedy, Said, say
+from tocsin.explain.own_remedies import of_misconfiguration
 from tocsin.explain.suspects import Carried
 from tocsin.explain.symptoms import events, is_serving
 from tocsin.model import AppError, LimitReached, ServiceState, Signature
@@ -26,7 +27,6 @@ define('DISABLE_WP_CRON', true);
 # /etc/cron.d/wordpress, with the site's own path
 */5 * * * * www-data flock -n /tmp/wp-cron.lock php /var/www/html/wp-cron.php"""
 
-_UNIT = re.compile(r"[A-Za-z0-9][\w.@:-]{0,100}").fullmatch
 _MOST_SPILL = 0.05
 _MOST_VISITORS = 0.2
 _LEAST_TOLERATED = 2
@@ -41,7 +41,7 @@ _LIMIT = re.compile(r"^limit  = ([0-9]+)$", re.MULTILINE)
 
 def remedies_of(cause: Cause, top: Accused | None, facts: Sequence[Fact], capacity: Capacity) -> tuple[Remedy, ...]:
     """The remedies, what is needed now first; the worker limit only where the verdict is about it."""
-    against = *_against(cause, top, facts), *_of_ours(cause, top)
+    against = *_against(cause, top, facts), *_of_ours(cause, top, facts)
     return (*_restart(facts), *against, *_record(cause), *_limits(cause, facts, capacity))
 
 
@@ -114,16 +114,13 @@ def turning_away(*, is_usual: bool) -> Said:
     return say("turn the class away in the web server")
 
 
-def _of_ours(cause: Cause, top: Accused | None) -> Iterator[Remedy]:
+def _of_ours(cause: Cause, top: Accused | None, facts: Sequence[Fact]) -> Iterator[Remedy]:
     """What to change in what the site itself runs."""
     if cause == "local-job" and top is not None and top.carried is not None:
         text = say("let the machine's cron run WordPress's jobs, in place of its requests to itself")
         yield Remedy(text, _WP_CRON)
-    if cause == "misconfiguration" and top is not None and top.suspect.kind == "process":
-        unit = top.suspect.process or ""
-        text = say("give it a limit of memory of its own, before the machine's runs out; look for what it never frees")
-        apply = f"# the unit of {unit}: systemctl edit\n[Service]\nMemoryMax=50%\nRestart=always" if _UNIT(unit) else ""
-        yield Remedy(text, apply)
+    if cause == "misconfiguration" and top is not None:
+        yield from of_misconfiguration(top.suspect, facts)
 
 
 def denial_of(signature: Signature, facts: Sequence[Fact]) -> str:

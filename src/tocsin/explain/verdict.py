@@ -14,7 +14,7 @@ from tocsin.explain.chain import chain_of
 from tocsin.explain.culprits import culprits_of
 from tocsin.explain.incident import Trouble
 from tocsin.explain.load import Load, load_of
-from tocsin.explain.losses import loss_of
+from tocsin.explain.losses import loss_of, memory_gave_out
 from tocsin.explain.model import Cause, Dossier, Fact, Incident, Profile, Said, Spared, Value, say
 from tocsin.explain.remedies import is_narrow, remedies_of
 from tocsin.explain.suspects import by_subject, carried
@@ -155,16 +155,7 @@ def _fell(case: Case) -> Said:
     killed = [(ts, event) for ts, event in shown if isinstance(event, ProcessKilled) and event.by != "signal"]
     heaviest = max(trouble.symptoms, key=lambda one: (one.weight, -one.ts))
     if killed:
-        names = ", ".join(sorted({event.process for _, event in killed}))
-        ts = killed[0][0]
-        if len(killed) == 1:
-            return say("On {ts:time} memory ran out, and the kernel killed {names}", ts=ts, names=names)
-        return say(
-            "On {ts:time} memory ran out, and the kernel killed {names}, {number} processes in all",
-            ts=ts,
-            names=names,
-            number=len(killed),
-        )
+        return memory_gave_out(killed[0][0], [event for _, event in killed])
     return say("On {ts:time}: {what}", ts=heaviest.ts, what=heaviest.text)
 
 

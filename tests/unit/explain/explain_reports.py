@@ -78,8 +78,9 @@ def why(requests: int, addresses: int, share: float, lift: float) -> Said:
 def flood() -> Report:
     """The first founding incident, had its logs been read at once."""
     memory = say(
-        "On {ts:time} memory ran out, and the kernel killed {names}, {number} processes in all",
+        "On {ts:time} memory ran out, and {killer} killed {names}, {number} processes in all",
         ts=START + 42,
+        killer=say("the kernel"),
         names="mysqld",
         number=1,
     )

@@ -8,7 +8,8 @@ from msgspec import structs
 from test_verdict import only
 
 from tocsin.explain.model import Fact, Incident
-from tocsin.model import AppError, JobStarted, Processes, ProcessKilled, Sample
+from tocsin.explain.telling.words import Language
+from tocsin.model import AppError, JobStarted, LimitReached, Processes, ProcessKilled, Sample
 
 MIB = 1 << 20
 MISSED = [fact(601 + i, AppError(0.0, "nginx", "error", symptom="backend-down"), "refused") for i in range(9)]
@@ -45,6 +46,25 @@ def test_a_container_that_reaches_its_own_limit_is_no_job_on_the_machine() -> No
     first = incident.suspects[0]
     assert (incident.cause, first.kind, first.process) == ("misconfiguration", "limit", "docker-44c652b8bf6d")
     assert first.why.args["limit"] == 1 << 30
+
+
+def test_a_limit_that_was_reached_is_to_be_raised_or_kept() -> None:
+    java = (Processes("java", 1, 1010 * MIB),)
+    (remedy,) = only(visits(0, 680), killed("java", java, "cgroup-oom", SCOPE, SCOPE)).remedies
+    assert remedy.apply == "docker update --memory 1536m --memory-swap 1536m 44c652b8bf6d"
+    unit = "/system.slice/search.service"
+    (remedy,) = only(visits(0, 680), killed("java", java, "cgroup-oom", unit, unit)).remedies
+    assert remedy.apply.endswith("[Service]\nMemoryMax=1536M")
+    full = fact(600, LimitReached(0.0, "postgresql", "max_connections"))
+    (remedy,) = only(visits(0, 680), [full]).remedies
+    assert "pg_stat_activity" in remedy.apply
+
+
+@pytest.mark.parametrize(("held", "limit"), [(870, "75%"), (640, "55%")])
+def test_a_service_that_outgrew_the_memory_is_limited_to_somewhat_less_than_it_held(held: int, limit: str) -> None:
+    facts = killed("renderd", (Processes("renderd", 5, held * MIB),), group="/system.slice/renderd.service")
+    (remedy,) = only(visits(0, 680), facts).remedies
+    assert f"MemoryMax={limit}\nRestart=always" in remedy.apply
 
 
 @pytest.mark.parametrize("group", ["/lxc/web", SCOPE])
@@ -95,3 +115,13 @@ def test_what_a_service_starts_as_its_user_is_no_job(name: str, uid: int, job: J
     facts = killed("forgejo", table, group="/system.slice/forgejo.service")
     incident = only(visits(0, 680), [*facts, *([] if job is None else [fact(500, job)])])
     assert (name in {one.process for one in incident.suspects}) == is_job
+
+
+@pytest.mark.parametrize(("by", "killer"), [("oom", "the kernel"), ("earlyoom", "earlyoom"), ("systemd-oomd", None)])
+def test_who_killed_is_said_as_it_was(by: str, killer: str | None) -> None:
+    facts = [fact(600, ProcessKilled(0.0, "ledgerd", 77, by))]  # type: ignore[arg-type]
+    if killer is None:
+        facts.append(fact(601, ProcessKilled(0.0, "mysqld", 78, "oom")))
+    text = Language().tell(only(visits(0, 680), facts).summary)
+    assert (f"{killer} killed ledgerd" if killer else "ledgerd, mysqld were killed") in text
+    assert "0 B" not in text

@@ -201,8 +201,6 @@ visitors come from the same {number} networks as these requests, such as {networ
   les adresses des clients eux-mêmes (mod_remoteip, ngx_http_realip_module)
 it held {size:size}, {share:share} of the memory; whether it serves requests is not known
 = il occupait {size:size}, {share:share} de la mémoire ; on ne sait s’il sert des requêtes
-give it a limit of memory of its own, before the machine's runs out; look for what it never frees
-= donnez-lui sa propre limite de mémoire, avant que celle de la machine s’épuise ; cherchez ce qu’il ne libère jamais
 these logs hold next to no files of pages at any time: that these fetched none says nothing of them
 = ces journaux ne contiennent presque jamais de fichiers de pages : n’en avoir demandé aucun ne prouve rien
 {requests} requests in {span:span} by {addresses} addresses with browsers of several kinds, as readers of a letter or an

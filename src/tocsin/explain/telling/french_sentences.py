@@ -46,10 +46,6 @@ No verdict: the evidence does not reach. What is missing stands below.
 = {fell}. Ce qui a mené là n’est pas prouvé.
 On {ts:time}: {what}
 = Le {ts:time} : {what}
-On {ts:time} memory ran out, and the kernel killed {names}
-= Le {ts:time}, la mémoire s’est épuisée et le noyau a tué {names}
-On {ts:time} memory ran out, and the kernel killed {names}, {number} processes in all
-= Le {ts:time}, la mémoire s’est épuisée et le noyau a tué {names}, {number} processus en tout
 {requests} as "{agent}"
 = {requests} sous le nom « {agent} »
 The cause: the disk was full ({why}).

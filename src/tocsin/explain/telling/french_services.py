@@ -3,6 +3,29 @@
 from __future__ import annotations
 
 SERVICES = """
+the kernel
+= le noyau
+On {ts:time} memory ran out, and {killer} killed {names}
+= Le {ts:time}, la mémoire s’est épuisée et {killer} a tué {names}
+On {ts:time} memory ran out, and {killer} killed {names}, {number} processes in all
+= Le {ts:time}, la mémoire s’est épuisée et {killer} a tué {names}, {number} processus en tout
+On {ts:time} memory ran out, and {names} were killed, {number} processes in all
+= Le {ts:time}, la mémoire s’est épuisée et {names} ont été tués, {number} processus en tout
+look for what it never frees; until then let it be started again by itself
+= cherchez ce qu’il ne libère jamais ; d’ici là, faites-le redémarrer de lui-même
+look for what it never frees; until then a limit somewhat below the {share:share} that it held has it started again
+  before the machine's memory runs out (what it needs while it is well, no log says)
+= cherchez ce qu’il ne libère jamais ; d’ici là, une limite un peu au-dessous des {share:share} qu’il occupait le fait
+  redémarrer avant que la mémoire de la machine s’épuise (ce qu’il lui faut en temps normal, aucun journal ne le dit)
+raise that limit, if the machine has room, or keep the program below it by a limit of its own (java -Xmx, node
+  --max-old-space-size), and look for what it never frees
+= relevez cette limite, si la machine a de la place, ou tenez le programme au-dessous par une limite à lui (java -Xmx,
+  node --max-old-space-size), et cherchez ce qu’il ne libère jamais
+let the pools of all applications together stay below max_connections, or put one pool before the database (PgBouncer,
+  ProxySQL); raise it only as far as the memory bears. This shows who holds them
+= que les réserves de connexions de toutes les applications restent ensemble au-dessous de max_connections, ou placez-en
+  une seule devant la base (PgBouncer, ProxySQL) ; ne relevez la limite que si la mémoire le permet. Ceci montre qui les
+  tient
 {process} runs as a service, and held {size:size} when memory gave out and it was killed
 = {process} tourne comme service, et occupait {size:size} quand la mémoire a manqué et qu’il a été tué
 {process} runs as a service, and was killed when memory gave out
