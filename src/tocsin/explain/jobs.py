@@ -131,15 +131,15 @@ def _accused_server(processes: Processes, share: float, server: Server, load: Lo
     """What serves the site and outgrew the memory, or a limit of its own: by itself, where nothing came that does not
     come otherwise.
     """
+    score, against = min(0.8, 0.45 + share / 2), None
     if load is None:
-        against, doubt = say("no access log covers that time: requests may have called for it"), 0.6
+        score = min(score, 0.64 if server.limit_group else 0.48)
+        against = say("no access log covers that time: requests may have called for it")
     elif load.rise >= CLEAR:
-        against, doubt = say("requests rose as well: they may have called for it"), 0.6
-    else:
-        against, doubt = None, 1.0
+        score *= 0.6
+        against = say("requests rose as well: they may have called for it")
     process = server.unit or processes.name
     if server.limit_group:
-        doubt = max(doubt, 0.8) if load is None else doubt
         name, why = say("the memory limit of {process}", process=process), _why_limit(processes, server)
     else:
         name, why = say("the memory of {process}", process=process), _why_server(process, processes)
@@ -152,7 +152,7 @@ def _accused_server(processes: Processes, share: float, server: Server, load: Lo
         share=share,
         counter_evidence=against,
     )
-    return Accused(suspect, min(0.8, 0.45 + share / 2) * doubt)
+    return Accused(suspect, score)
 
 
 def _why_server(process: str, processes: Processes) -> Said:

@@ -6,8 +6,9 @@ from datetime import UTC, timedelta, timezone
 from zoneinfo import ZoneInfo
 
 import pytest
+from msgspec.structs import replace
 
-from tocsin.explain.evidence.clocks import Lateness, ServerZone, Voice, anchor_ts, repair, uptime_of
+from tocsin.explain.evidence.clocks import Lateness, ServerZone, Voice, anchor_ts, named_offsets, repair, uptime_of
 from tocsin.explain.evidence.gaps import Minute, gaps_of
 from tocsin.formats.told import Clock, Told
 from tocsin.model import ClockTie, ProcessKilled, ServerEvent, ServiceState
@@ -132,3 +133,17 @@ def test_an_outage_at_a_time_that_is_busy_on_other_days() -> None:
     days = [(day * 1440 + 360, day * 1440 + 1380) for day in range(6)]
     days[3:4] = [(days[3][0], days[3][0] + 300), (days[3][0] + 340, days[3][1])]
     assert [gap.start for gap in gaps_of(minutes(*days))] == [(days[3][1] - 1) * 60 + 30]
+
+
+@pytest.mark.parametrize(
+    ("stamp", "offsets"),
+    [
+        ("2016-06-18T03:47:37.760000+02:00", [7200]),
+        ("2016-06-18T03:47:37-0430", [-16200]),
+        ("2016-06-18T03:47:37Z", []),
+        ("Jun 18 03:47:37", []),
+    ],
+)
+def test_the_zone_on_the_lines_of_the_system(stamp: str, offsets: list[int]) -> None:
+    line = Told(replace(KILL, ts=JUNE_TS + 13_657), 1, f"{stamp} web kernel: Killed", "zone")
+    assert named_offsets([line]) == [(JUNE_TS, offset) for offset in offsets]

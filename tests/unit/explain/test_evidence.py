@@ -108,6 +108,19 @@ def test_what_is_wrong_with_each_file_is_named(tmp_path: Path) -> None:
     assert dossier.accesses.requests == sum(one.lines - one.unparsed for one in dossier.coverage)
 
 
+def test_the_zone_of_the_journal_is_taken_where_no_access_log_names_one(tmp_path: Path) -> None:
+    kill = "2026-06-21T05:18:20+02:00 app1 kernel: Out of memory: Killed process 9 (ledgerd)\n"
+    (tmp_path / "journal.log").write_text(kill * 12)
+    (tmp_path / "error.log").write_text(apache_error("13:20:30"))
+    dossier = read(tmp_path)
+    assert dossier.zone_s == 7200
+    assert "system's logs" in dossier.notes[0].text
+    (tmp_path / "journal.log").unlink()
+    dossier = read(tmp_path)
+    assert dossier.zone_s is None
+    assert "No log names a zone" in dossier.notes[0].text
+
+
 def test_an_empty_folder_and_a_missing_file_are_part_of_the_answer(tmp_path: Path) -> None:
     dossier = read(tmp_path, tmp_path / "missing.log")
     assert [(one.kind, one.lines) for one in dossier.coverage] == [("empty", 0), ("unread", 0)]

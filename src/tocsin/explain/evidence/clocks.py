@@ -35,12 +35,27 @@ _UPTIME = re.compile(
     r"\[ *([0-9]{1,10}\.[0-9]{6})\]"
 ).match
 
+_OFFSET = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9:.,]{8,18}([+-])([01][0-9]):?([0-5][0-9]) ").match
+
+
+def named_offsets(told: Iterable[Told]) -> list[tuple[float, int]]:
+    """Starts of days, and the offset to UTC that stands on lines of a system's log then. A bare `Z` is a program's
+    habit, and says nothing of the machine's zone.
+    """
+    found = {}
+    for one in told:
+        match = _OFFSET(one.text) if one.clock == "zone" else None
+        if match:
+            offset_s = int(match[2]) * 3600 + int(match[3]) * 60
+            found[one.event.ts // 86400 * 86400] = -offset_s if match[1] == "-" else offset_s
+    return sorted(found.items())
+
 
 class ServerZone:
     """The offset to UTC of times without one."""
 
     def __init__(self, days: Sequence[tuple[float, int]], zone: tzinfo) -> None:
-        """`days`: starts of days in the access logs, and the offset that they name. `zone` where there are none, and
+        """`days`: starts of days in the logs that name it, and the offset then. `zone` where there are none, and
         for other days where it agrees with those.
         """
         self._days = sorted(days)

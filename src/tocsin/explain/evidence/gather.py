@@ -6,12 +6,13 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, tzinfo
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from msgspec.structs import replace
 
-from tocsin.explain.evidence.clocks import Repaired, ServerZone, anchor_ts, clock_text, repair
+from tocsin.explain.evidence.clocks import Repaired, ServerZone, anchor_ts, clock_text, named_offsets, repair
 from tocsin.explain.evidence.files import Access, File, Typing, find, head_of, vhost_of
 from tocsin.explain.evidence.gaps import Minute, gaps_of
 from tocsin.explain.evidence.hearing import Hearing, is_settled, minutes_of, names_year
@@ -61,6 +62,7 @@ def gather(
         job.hear_yearless()
         job.place_accesses()
         job.settle_years()
+        job.take_zone()
         job.compare_clocks()
         repaired = repair([hearing.heard.voice for _, hearing in job.heard], job.server, found.ties)
         return job.dossier(found.refused, repaired, found.notes)
@@ -183,6 +185,12 @@ class _Gathering:
             latest = say("Its lines name no year; the latest before {ts:time} was taken.", ts=now_ts)
             self._notes[file.name].append(from_others if span else latest)
 
+    def take_zone(self) -> None:
+        """The zone of the system's own logs, where no access log names it."""
+        if self.server.offset_s is None:
+            heard = (each.heard.voice.told for _, each in self.heard if each.teller.kind in {"system", "kernel"})
+            self.server = ServerZone(named_offsets(chain.from_iterable(heard)), self._zone)
+
     def compare_clocks(self) -> None:
         """Logs that name clients, but no zone: the same clients' requests tell how far their clock is ahead."""
         if self.logs is None:
@@ -264,13 +272,16 @@ class _Gathering:
         )
 
     def _about_zone(self) -> Iterator[Said]:
+        if not any(hearing.teller.clock == "local" for _, hearing in self.heard):
+            return
         offset = self.server.offset_s
-        if (
-            self._named_zone
-            and offset is not None
-            and any(hearing.teller.clock == "local" for _, hearing in self.heard)
-        ):
+        if offset is None:
+            yield say("No log names a zone: times without one were taken to be at this machine's, or at that of --tz.")
+        elif self._named_zone:
             text = "Times without a zone were taken to be at {zone}, as the access logs are."
+            yield say(text, zone=clock_text(offset))
+        elif any(hearing.heard.voice.zone is None for _, hearing in self.heard if hearing.teller.clock == "local"):
+            text = "Times without a zone were taken to be at {zone}, as the system's logs are."
             yield say(text, zone=clock_text(offset))
 
     def _of_accesses(self) -> Iterator[Coverage]:

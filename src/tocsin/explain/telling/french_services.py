@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 SERVICES = """
+Times without a zone were taken to be at {zone}, as the system's logs are.
+= Les heures sans fuseau ont été lues en {zone}, comme celles des journaux du système.
+No log names a zone: times without one were taken to be at this machine's, or at that of --tz.
+= Aucun journal ne nomme de fuseau : les heures sans fuseau ont été lues dans celui de cette machine, ou de --tz.
 the kernel
 = le noyau
 On {ts:time} memory ran out, and {killer} killed {names}
