@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 
 from tocsin.explain.accuse import Accused
@@ -15,6 +16,11 @@ from tocsin.model import JobStarted, Processes, ProcessKilled, Sample
 
 _BEFORE_S = 900.0
 """How long before the first symptom a job or a change may have begun."""
+
+_ONE_RUN_S = 30.0
+"""Two logs may tell of one run of a job."""
+
+_HOURLY = re.compile(r"cron\.hourly\b").search
 
 CLEAR = 6.0
 """From this rise on (see Load) now differs from before."""
@@ -54,7 +60,7 @@ def jobs_of(trouble: Trouble, facts: Sequence[Fact], load: Load | None, capacity
         yield Accused(_job_suspect(processes, share, started, doubtful=doubtful), score * (0.4 if doubtful else 1.0))
     if not capacity.worker and not any(True for _ in events(facts, Sample)):
         yield from _killed_jobs(facts, jobs, load)
-    yield from _timed_jobs(trouble, jobs)
+    yield from _timed_jobs(trouble, facts, jobs)
 
 
 def _idle(
@@ -213,9 +219,20 @@ def _killed_jobs(facts: Sequence[Fact], jobs: list[tuple[Fact, JobStarted]], loa
             return
 
 
-def _timed_jobs(trouble: Trouble, jobs: list[tuple[Fact, JobStarted]]) -> Iterable[Accused]:
-    """Jobs that began shortly before, without proof that they took anything."""
-    recent = [(fact, event) for fact, event in jobs if trouble.start - 300 <= fact.ts <= trouble.start]
+def _timed_jobs(trouble: Trouble, facts: Sequence[Fact], jobs: list[tuple[Fact, JobStarted]]) -> Iterable[Accused]:
+    """Jobs that began shortly before, without proof that they took anything. What runs every hour or oftener has done
+    so without an outage, and nothing speaks against it.
+    """
+    firsts: dict[str, float] = {}
+    for fact, event in events(facts, JobStarted):
+        firsts.setdefault(event.command, fact.ts)
+    recent = [
+        (fact, event)
+        for fact, event in jobs
+        if trouble.start - 300 <= fact.ts <= trouble.start
+        and fact.ts - firsts[event.command] <= _ONE_RUN_S
+        and not _HOURLY(event.command)
+    ]
     for fact, event in recent[-2:]:
         name = say("{command}, started by {by}", command=event.command[:80], by=event.by)
         why = say("it began {span:span} before the first symptom", span=trouble.start - fact.ts)

@@ -125,3 +125,20 @@ def test_who_killed_is_said_as_it_was(by: str, killer: str | None) -> None:
     text = Language().tell(only(visits(0, 680), facts).summary)
     assert (f"{killer} killed ledgerd" if killer else "ledgerd, mysqld were killed") in text
     assert "0 B" not in text
+
+
+@pytest.mark.parametrize(
+    ("command", "at", "is_named"),
+    [
+        ("/usr/local/bin/night.sh", (500,), True),
+        ("cd / && run-parts --report /etc/cron.hourly", (500,), False),
+        ("[ -x /usr/lib/php/sessionclean ] && /usr/lib/php/sessionclean", (-1300, 500), False),
+    ],
+)
+def test_of_jobs_that_only_began_those_that_always_do_are_not_named(
+    command: str, at: tuple[float, ...], is_named: bool
+) -> None:
+    began = [fact(ts + late, JobStarted(0.0, "cron", command, "root")) for ts in at for late in (0, 1)]
+    full = fact(600, LimitReached(0.0, "apache2", "MaxRequestWorkers", 40))
+    incident = only(visits(0, 590), [*began, full])
+    assert ("local-job" in {one.cause for one in incident.suspects}) == is_named
