@@ -33,6 +33,9 @@ _RUN_JOBS = frozenset(("cron", "crond", "cronie", "anacron", "atd", "user"))
 
 _CONTAINER = re.compile(r"(?:docker|libpod|cri-containerd|crio)-[0-9a-f]{12,64}\.scope|[0-9a-f]{64}").fullmatch
 _REPORT_S = 10.0
+_DATABASES = ("mysql", "mariadb", "postgres", "redis", "memcached")
+"""They start nothing for requests: what runs as their user, or they as another's, is of somebody else."""
+
 _WEB_USERS = frozenset(("www-data", "apache", "nginx", "http", "wwwrun"))
 
 
@@ -95,11 +98,14 @@ def uids_of_services(facts: Sequence[Fact], users: Collection[str]) -> frozenset
         if event.by != "signal" and lasting_service(event.group)
     }
     found: set[int] = set()
+    databases: set[int] = set()
     for _, sample in events(facts, Sample):
         for one in sample.processes:
-            if (is_serving(one.name) and not others) or (one.name in killed and others <= _WEB_USERS):
+            if one.name.startswith(_DATABASES):
+                databases.update(one.uids)
+            elif (is_serving(one.name) and not others) or (one.name in killed and others <= _WEB_USERS):
                 found.update(one.uids)
-    return frozenset(found - {0})
+    return frozenset(found - databases - {0})
 
 
 def is_ambiguous(name: str) -> bool:

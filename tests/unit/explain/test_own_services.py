@@ -103,6 +103,7 @@ def test_of_a_service_killed_while_no_access_log_tells_of_requests_little_is_cla
         ("git", 1000, None, True),
         ("git", 998, JobStarted(0.0, "cron", "git gc", "git"), True),
         ("ffmpeg", 33, None, False),
+        ("restic", 106, None, True),
         ("tar", 33, JobStarted(0.0, "cron", "/usr/local/bin/backup.sh", "www-data"), True),
     ],
 )
@@ -111,6 +112,7 @@ def test_what_a_service_starts_as_its_user_is_no_job(name: str, uid: int, job: J
         Processes(name, 26, 700 * MIB, uids=(uid,)),
         Processes("forgejo", 1, 180 * MIB, uids=(998,)),
         Processes("php-fpm", 2, 30 * MIB, uids=(0, 33)),
+        Processes("mariadbd", 1, 30 * MIB, uids=(106,)),
     )
     facts = killed("forgejo", table, group="/system.slice/forgejo.service")
     incident = only(visits(0, 680), [*facts, *([] if job is None else [fact(500, job)])])
