@@ -149,7 +149,7 @@ def contrasts(cells: Sequence[Cell], now_s: float, before_s: float, limit: int =
                 if len({dimension for dimension, _ in description}) == size:
                     sums[description].add(cell)
     sums[()] = total
-    # Where others stay away at the same time, a class rises by more than all requests do: it is the measure of the rest.
+    # Where others stay away at the same time, a class rises by more than all requests do: it measures the rest.
     excess = max(excess, *(one.now_cost - ratio * one.before_cost for one in sums.values()))
     ranked = [_contrast(description, one, total, ratio, excess) for description, one in sums.items()]
     ranked = [one for one in ranked if one.share >= _LEAST_SHARE or not one.features]
