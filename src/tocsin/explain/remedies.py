@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 from tocsin.enforce.pasting import denial_rule, query_pattern
 from tocsin.explain.accuse import Accused
 from tocsin.explain.capacity import Capacity
+from tocsin.explain.downtime import down_at_last
 from tocsin.explain.model import Cause, Fact, Remedy, Said, say
 from tocsin.explain.suspects import Carried
 from tocsin.explain.symptoms import events, is_serving
@@ -38,10 +39,14 @@ _SELDOM = 2.0
 _LIMIT = re.compile(r"^limit  = ([0-9]+)$", re.MULTILINE)
 
 
-def remedies_of(cause: Cause, top: Accused | None, facts: Sequence[Fact], capacity: Capacity) -> tuple[Remedy, ...]:
-    """The remedies, what is needed now first; the worker limit only where the verdict is about it."""
+def remedies_of(
+    cause: Cause, top: Accused | None, facts: Sequence[Fact], capacity: Capacity, later: Sequence[Fact] = ()
+) -> tuple[Remedy, ...]:
+    """The remedies, what is needed now first; the worker limit only where the verdict is about it. `later`: the facts
+    after those of the outage; what they show up again need not be started.
+    """
     against = *_against(cause, top, facts), *_of_ours(cause, top)
-    return (*_restart(facts), *against, *_record(cause), *_limits(cause, facts, capacity))
+    return (*_restart(facts, later), *against, *_record(cause), *_limits(cause, facts, capacity))
 
 
 def is_narrow(top: Accused) -> bool:
@@ -50,16 +55,11 @@ def is_narrow(top: Accused) -> bool:
     return one is None or (one.spill <= _MOST_SPILL and one.visitors <= _MOST_VISITORS)
 
 
-def _restart(facts: Sequence[Fact]) -> Iterator[Remedy]:
+def _restart(facts: Sequence[Fact], later: Sequence[Fact]) -> Iterator[Remedy]:
     """Services whose last word is that they are down."""
-    last: dict[str, ServiceState] = {}
-    for _, event in events(facts, ServiceState):
-        if is_serving(event.service):
-            last[event.service] = event
-    for service, event in last.items():
-        if event.state in {"died", "failed", "refused", "stopped"}:
-            text = say("{service} was down when the logs end: start it", service=service)
-            yield Remedy(text, f"systemctl restart {service}", now=True)
+    for service in filter(is_serving, down_at_last(facts, later)):
+        text = say("{service} was down when the logs end: start it", service=service)
+        yield Remedy(text, f"systemctl restart {service}", now=True)
 
 
 def _against(cause: Cause, top: Accused | None, facts: Sequence[Fact]) -> Iterator[Remedy]:

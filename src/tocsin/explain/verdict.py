@@ -92,7 +92,8 @@ def judge(dossier: Dossier, case: Case) -> Incident:
             deny = (top.suspect.signature,)
     elif top is not None and top.carried is not None and cause == "local-job":
         spare = own_of(top)
-    remedies = remedies_of(cause, top, case.facts, case.capacity)
+    later = [one for one in dossier.facts if case.facts and one.ts > case.facts[-1].ts]
+    remedies = remedies_of(cause, top, case.facts, case.capacity, later)
     if front is not None:
         remedies = tuple(one for one in remedies if not one.rule)  # a rule would ban it as well
     onset = trouble.start
