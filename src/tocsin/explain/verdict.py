@@ -8,6 +8,7 @@ from typing import get_args
 from msgspec import Struct
 
 from tocsin.explain.accuse import Accused, accused_requests
+from tocsin.explain.banning import with_banning
 from tocsin.explain.bans import bans_of, front_of, own_of, usual_senders
 from tocsin.explain.capacity import Capacity, capacity_of
 from tocsin.explain.chain import chain_of
@@ -96,6 +97,7 @@ def judge(dossier: Dossier, case: Case) -> Incident:
     remedies = remedies_of(cause, top, case.facts, case.capacity, later)
     if front is not None:
         remedies = tuple(one for one in remedies if not one.rule)  # a rule would ban it as well
+    remedies = tuple(with_banning(remedies, ban, top, trouble.start))
     onset = trouble.start
     if top is not None and top.carried is not None and case.load is not None:
         onset = min(onset, max(top.carried.first_ts, case.load.start))

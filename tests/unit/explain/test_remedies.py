@@ -21,6 +21,7 @@ from tocsin.model import AppError, HttpRequest, LimitReached, Processes, Sample,
 from tocsin.rules import compile_rule, read_rules
 
 LINE = '{} - - [14/Sep/2026:13:33:{:02} +0000] "POST /xmlrpc.php HTTP/1.1" 200 5 "-" "x"\n'
+BY_HAND = "tocsin ban 203.0.113.0 --for 1d"
 TEXTS = st.none() | st.text(min_size=1, max_size=30)
 
 
@@ -81,7 +82,7 @@ def test_a_rule_that_bans_others_or_stops_nothing_is_none(tmp_path: Path) -> Non
         effects(log, "/xmlrpc.php", "203.0.113.0"),
         effects(log, "/other.php", "203.0.113.0"),
     ):
-        assert [(remedy.rule, remedy.apply) for remedy in incident.remedies] == [("", "deny")]
+        assert [(remedy.rule, remedy.apply) for remedy in incident.remedies] == [("", "deny"), ("", BY_HAND)]
         assert incident.notes[0].text.startswith("no rule is proposed")
 
 
