@@ -126,3 +126,12 @@ def test_a_service_that_was_started_in_time_unseen_is_not_down_until_its_next_st
 def test_what_was_started_after_the_outage_need_not_be_started() -> None:
     assert down_at_last(UPGRADE, []) == ["nginx"]
     assert down_at_last(UPGRADE, [state(9000, "nginx", "started")]) == []
+
+
+@pytest.mark.parametrize(("at_night", "number"), [(500, 1), (200, 2)])
+def test_what_fails_on_in_a_quiet_hour_is_one_outage(at_night: int, number: int) -> None:
+    """Two requests a minute are no symptom, but where none of them is answered nothing has come back."""
+    many = [failing(600 + i / 4, i % 250) for i in range(240)] + [failing(4200 + i / 4, i % 250) for i in range(240)]
+    few = [request(690 + i * 30, f"198.51.100.{i}", "/", status=at_night) for i in range(116)]
+    made = dossier([*visits(0, 600), *many, *few])
+    assert len(troubles_of(symptoms_of(made), made.accesses)) == number
