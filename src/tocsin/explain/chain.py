@@ -34,11 +34,12 @@ def chain_of(
     accesses: Accesses,
     capacity: Capacity,
     ban: Collection[str],
+    befallen: Sequence[Link] = (),
 ) -> tuple[Link, ...]:
     """The links, those with a time in its order, those without at the end. Where some are to be banned, the lines of
-    the class that are quoted are theirs, and no visitor's.
+    the class that are quoted are theirs, and no visitor's. `befallen` is what befell the machine itself.
     """
-    links = [*_cause(trouble, facts, top, accesses, ban), *_course(trouble, facts), *_shown(trouble)]
+    links = [*befallen, *_cause(trouble, facts, top, accesses, ban), *_course(trouble, facts), *_shown(trouble)]
     links += _memory(trouble, facts, capacity)
     links += _missing(trouble, accesses)
     links.sort(key=lambda link: float("inf") if link.ts is None else link.ts)
@@ -64,9 +65,10 @@ def _cause(
             if process and process in event.command:
                 yield _link(fact, say("{by} starts {command}", by=event.by, command=event.command[:120]))
                 break
-    if top is not None and top.suspect.cause == "crash":
+    if top is None or top.suspect.cause == "crash":
         for fact, change in list(events(before, Changed))[-1:]:
             yield _link(fact, say("{package} is changed", package=change.what), main=True)
+    if top is not None and top.suspect.cause == "crash":
         failed = (found for found in events(facts, AppError) if found[1].symptom == "fatal")
         own = (fact for fact, error in failed if error.service == top.suspect.process)
         for fact in list(islice(own, 1)):

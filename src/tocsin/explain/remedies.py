@@ -12,6 +12,7 @@ from tocsin.explain.accuse import Accused
 from tocsin.explain.capacity import Capacity
 from tocsin.explain.downtime import down_at_last
 from tocsin.explain.model import Cause, Fact, Remedy, Said, say
+from tocsin.explain.sockets import opening
 from tocsin.explain.suspects import Carried
 from tocsin.explain.symptoms import events, is_serving
 from tocsin.model import AppError, LimitReached, ServiceState, Signature
@@ -46,7 +47,7 @@ def remedies_of(
     after those of the outage; what they show up again need not be started.
     """
     against = *_against(cause, top, facts), *_of_ours(cause, top)
-    return (*_restart(facts, later), *against, *_record(cause), *_limits(cause, facts, capacity))
+    return (*_restart(facts, later), *opening(facts), *against, *_record(cause), *_limits(cause, facts, capacity))
 
 
 def is_narrow(top: Accused) -> bool:

@@ -114,6 +114,11 @@ def events(facts: Iterable[Fact], kind: type[_Event]) -> Iterator[tuple[Fact, _E
             yield fact, fact.event
 
 
+def is_standstill(stall: Stall) -> bool:
+    """Whether the whole machine stood still: the kernel found its own idle task stuck, which nothing on it can hold."""
+    return stall.service == "kernel" and stall.what.startswith("CPU: swapper")
+
+
 def is_serving(service: str) -> bool:
     """Whether the site needs this program to answer."""
     return service in SERVING or service.startswith(("php-fpm", "postgres", "mysql", "mariadb"))
@@ -139,6 +144,8 @@ def _of_fact(fact: Fact, down: Downtimes) -> Iterator[Symptom]:
         yield Symptom(fact.ts, "storage", 1.0, text, fact)
     elif isinstance(event, Stall):
         text = say("{service} stood still for {span:span}", service=event.service, span=event.duration_s)
+        if is_standstill(event):
+            text = say("the machine stood still for {span:span}", span=event.duration_s)
         yield Symptom(fact.ts - event.duration_s, "stall", min(0.6, event.duration_s / 100), text, fact, fact.ts)
     elif isinstance(event, AppError) and event.symptom in _APP_WEIGHTS:
         weight = min(1.0, _APP_WEIGHTS[event.symptom] * fact.count)

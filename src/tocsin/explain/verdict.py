@@ -16,7 +16,8 @@ from tocsin.explain.culprits import culprits_of
 from tocsin.explain.incident import Trouble
 from tocsin.explain.load import Load, load_of
 from tocsin.explain.losses import loss_of
-from tocsin.explain.model import Cause, Dossier, Fact, Incident, Profile, Said, Spared, Value, say
+from tocsin.explain.machine import befallen
+from tocsin.explain.model import Cause, Dossier, Fact, Incident, Link, Profile, Said, Spared, Suspect, Value, say
 from tocsin.explain.remedies import is_narrow, remedies_of
 from tocsin.explain.suspects import by_subject, carried
 from tocsin.explain.symptoms import events
@@ -36,6 +37,10 @@ _UNPROVEN = 0.2
 _SUSPECTS = 5
 _WORTH_NAMING = 0.25
 """Suspects far weaker than the first only confuse."""
+
+_AT_ONCE_S = 60.0
+_MUCH = 0.5
+"""A symptom of this weight says what happened as well as one that came soon after it."""
 
 _AFTER_S = 600.0
 """How long after its last symptom who still sends the class belongs to it."""
@@ -98,6 +103,7 @@ def judge(dossier: Dossier, case: Case) -> Incident:
     if front is not None:
         remedies = tuple(one for one in remedies if not one.rule)  # a rule would ban it as well
     remedies = tuple(with_banning(remedies, ban, top, trouble.start))
+    known = tuple(befallen(trouble, case.facts, dossier.coverage))
     onset = trouble.start
     if top is not None and top.carried is not None and case.load is not None:
         onset = min(onset, max(top.carried.first_ts, case.load.start))
@@ -107,9 +113,9 @@ def judge(dossier: Dossier, case: Case) -> Incident:
         onset,
         cause,
         _confidence(accused, top),
-        _summary(case, top, cause),
-        chain_of(trouble, case.facts, top, dossier.accesses, case.capacity, frozenset(ban)),
-        tuple(one.suspect for one in accused[:_SUSPECTS] if one.score >= _WORTH_NAMING * accused[0].score),
+        _summary(case, top, cause, known),
+        chain_of(trouble, case.facts, top, dossier.accesses, case.capacity, frozenset(ban), known),
+        _suspects(accused, top),
         ban,
         deny,
         spare,
@@ -125,6 +131,14 @@ def _different(accused: Sequence[Accused]) -> list[Accused]:
     for one in accused:
         found.setdefault((one.suspect.cause, one.suspect.signature, one.suspect.process), one)
     return list(found.values())
+
+
+def _suspects(accused: Sequence[Accused], top: Accused | None) -> tuple[Suspect, ...]:
+    """Who is named: where the evidence reaches nobody, no requests, since somebody sent them."""
+    if top is None:
+        accused = [one for one in accused if one.suspect.kind not in {"requests", "connections"}]
+    worth = [one for one in accused[:_SUSPECTS] if one.score >= _WORTH_NAMING * accused[0].score]
+    return tuple(one.suspect for one in worth)
 
 
 def _confidence(accused: Sequence[Accused], top: Accused | None) -> float:
@@ -148,15 +162,17 @@ def _bans(dossier: Dossier, top: Accused, case: Case) -> tuple[tuple[str, ...], 
 # -- what is said ------------------------------------------------------------------------------------------------------
 
 
-def _summary(case: Case, top: Accused | None, cause: Cause) -> Said:
-    fell = _fell(case)
+def _summary(case: Case, top: Accused | None, cause: Cause, known: Sequence[Link]) -> Said:
+    fell = _fell(case.trouble)
+    if top is None and known and known[0].link != fell.args.get("what"):
+        return say("{fell}; {known}. What brought it there is not proven.", fell=fell, known=known[0].link)
     if top is None:
         return say("{fell}. What brought it there is not proven.", fell=fell)
     return say("{fell}. {why}", fell=fell, why=_because(top, cause))
 
 
-def _fell(case: Case) -> Said:
-    trouble = case.trouble
+def _fell(trouble: Trouble) -> Said:
+    """What the outage began with, and what weighs most where that came later."""
     shown = [(one.ts, one.fact.event) for one in trouble.of("killed") if one.fact is not None]
     killed = [(ts, event) for ts, event in shown if isinstance(event, ProcessKilled) and event.by != "signal"]
     heaviest = max(trouble.symptoms, key=lambda one: (one.weight, -one.ts))
@@ -171,7 +187,13 @@ def _fell(case: Case) -> Said:
             names=names,
             number=len(killed),
         )
-    return say("On {ts:time}: {what}", ts=heaviest.ts, what=heaviest.text)
+    first = trouble.symptoms[0]
+    if heaviest.ts - first.ts <= _AT_ONCE_S and first.weight < _MUCH:
+        return say("On {ts:time}: {what}", ts=heaviest.ts, what=heaviest.text)
+    if heaviest.kind == first.kind or heaviest.ts - first.ts <= _AT_ONCE_S:
+        return say("On {ts:time}: {what}", ts=first.ts, what=first.text)
+    text = "On {ts:time}: {what}; on {later:time}: {then}"
+    return say(text, ts=first.ts, what=first.text, later=heaviest.ts, then=heaviest.text)
 
 
 def _because(top: Accused, cause: Cause) -> Said:

@@ -13,4 +13,18 @@ nothing but the address tells these requests from visitors': there is no rule, a
 = seule l’adresse distingue ces requêtes de celles des visiteurs : il n’y a ni règle ni classe à refuser
 {what}; {why}
 = {what} ; {why}
+the machine was not shut down, and booted at {ts:time}
+= la machine n’a pas été arrêtée, et a démarré le {ts:time}
+the machine stood still for {span:span}
+= la machine est restée figée {span:span}
+{fell}; {known}. What brought it there is not proven.
+= {fell} ; {known}. Ce qui a mené là n’est pas prouvé.
+On {ts:time}: {what}; on {later:time}: {then}
+= Le {ts:time} : {what} ; le {later:time} : {then}
+No verdict: the evidence does not reach.
+= Pas de verdict : les preuves ne suffisent pas.
+let the web server open the socket {path}: its owner, group and mode
+= laissez le serveur web ouvrir la prise {path} : son propriétaire, son groupe et son mode
+no socket is at {path}: give the web server the path that the pool listens at
+= aucune prise en {path} : donnez au serveur web le chemin sur lequel écoute le pool
 """
