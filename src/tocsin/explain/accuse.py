@@ -20,7 +20,7 @@ from tocsin.explain.readers import readers_of
 from tocsin.explain.suspects import SUBJECT, Carried
 from tocsin.model import Signature
 
-_LOGIN = re.compile(
+LOGIN = re.compile(
     r"(?:^|[/_.?=&-])(?:wp-login|log-?in|sign-?in|signon|auth|authenticate|authentication|sessions?|j_security_check)"
     r"(?:[/_.?=&-]|$)"
 )
@@ -252,7 +252,7 @@ def cause_of(load: Load, one: Carried) -> Cause:
     if readers_of(load, one) == "readers":
         return "legitimate-surge"
     signature = one.signature
-    if _LOGIN.search(f"{signature.path or ''}?{signature.query or ''}") and signature.method == "POST":
+    if LOGIN.search(f"{signature.path or ''}?{signature.query or ''}") and signature.method == "POST":
         return "login-bruteforce"
     if _is_honest_client(one):
         return "crawler"

@@ -17,8 +17,21 @@ from tocsin.explain.incident import Trouble
 from tocsin.explain.load import Load, load_of
 from tocsin.explain.losses import loss_of
 from tocsin.explain.machine import befallen
-from tocsin.explain.model import Cause, Dossier, Fact, Incident, Link, Profile, Said, Spared, Suspect, Value, say
-from tocsin.explain.remedies import is_narrow, remedies_of
+from tocsin.explain.model import (
+    Accesses,
+    Cause,
+    Dossier,
+    Fact,
+    Incident,
+    Link,
+    Profile,
+    Said,
+    Spared,
+    Suspect,
+    Value,
+    say,
+)
+from tocsin.explain.remedies import is_against_somebody, remedies_of, server_of
 from tocsin.explain.suspects import by_subject, carried
 from tocsin.explain.symptoms import events
 from tocsin.explain.timeline import timeline_of
@@ -94,12 +107,12 @@ def judge(dossier: Dossier, case: Case) -> Incident:
     front = None if top is None or case.load is None else front_of(case.load, top)
     if top is not None and cause in _BANNABLE:
         ban, spare = _bans(dossier, top, case) if front is None else ((), ())
-        if top.suspect.signature is not None and is_narrow(top):
+        if top.suspect.signature is not None and is_against_somebody(cause, top):
             deny = (top.suspect.signature,)
     elif top is not None and top.carried is not None and cause == "local-job":
         spare = own_of(top)
     later = [one for one in dossier.facts if case.facts and one.ts > case.facts[-1].ts]
-    remedies = remedies_of(cause, top, case.facts, case.capacity, later)
+    remedies = remedies_of(cause, top, case.facts, case.capacity, later, _front_server(dossier.accesses, top))
     if front is not None:
         remedies = tuple(one for one in remedies if not one.rule)  # a rule would ban it as well
     remedies = tuple(with_banning(remedies, ban, top, trouble.start))
@@ -131,6 +144,14 @@ def _different(accused: Sequence[Accused]) -> list[Accused]:
     for one in accused:
         found.setdefault((one.suspect.cause, one.suspect.signature, one.suspect.process), one)
     return list(found.values())
+
+
+def _front_server(accesses: Accesses, top: Accused | None) -> str:
+    """The server that logged the first suspect's requests, where their lines tell."""
+    if top is None or top.carried is None:
+        return ""
+    quotes = accesses.quotes(top.carried.signature, top.carried.first_ts, top.carried.last_ts + 1, 1)
+    return server_of(quotes[0].text) if quotes else ""
 
 
 def _suspects(accused: Sequence[Accused], top: Accused | None) -> tuple[Suspect, ...]:

@@ -27,4 +27,12 @@ let the web server open the socket {path}: its owner, group and mode
 = laissez le serveur web ouvrir la prise {path} : son propriétaire, son groupe et son mode
 no socket is at {path}: give the web server the path that the pool listens at
 = aucune prise en {path} : donnez au serveur web le chemin sur lequel écoute le pool
+ask {crawler} not to fetch these, in robots.txt: it minds no Crawl-delay
+= demandez à {crawler} de ne pas les lire, dans robots.txt : il ignore Crawl-delay
+{crawler} minds no Crawl-delay: name in robots.txt what it need not fetch
+= {crawler} ignore Crawl-delay : nommez dans robots.txt ce qu’il n’a pas à lire
+nobody is to be banned, and no cache can answer these: have as many workers as the memory bears, or let fewer visitors
+  in at a time
+= personne n’est à bannir, et aucun cache ne peut répondre : autant de processus serveur que la mémoire en supporte, ou
+  moins de visiteurs admis à la fois
 """
