@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import get_args
 
-from msgspec import Struct
+from msgspec import Struct, structs
 
 from tocsin.explain.accuse import Accused, accused_requests
 from tocsin.explain.banning import with_banning
@@ -14,6 +14,7 @@ from tocsin.explain.capacity import Capacity, capacity_of
 from tocsin.explain.chain import chain_of
 from tocsin.explain.culprits import culprits_of
 from tocsin.explain.incident import Trouble
+from tocsin.explain.lasting import lasting_until, of_all
 from tocsin.explain.load import Load, load_of
 from tocsin.explain.losses import loss_of
 from tocsin.explain.machine import befallen
@@ -104,9 +105,12 @@ def judge(dossier: Dossier, case: Case) -> Incident:
     ban: tuple[str, ...] = ()
     spare: tuple[Spared, ...] = ()
     deny: tuple[Signature, ...] = ()
-    front = None if top is None or case.load is None else front_of(case.load, top)
+    front = _front(case, accused, top)
+    end = trouble.end + _AFTER_S
     if top is not None and cause in _BANNABLE:
-        ban, spare = _bans(dossier, top, case) if front is None else ((), ())
+        case, top, end = _gone_on(dossier.accesses, case, top)
+        accused[0] = top
+        ban, spare = _bans(dossier, top, case, end) if front is None else ((), ())
         if top.suspect.signature is not None and is_against_somebody(cause, top):
             deny = (top.suspect.signature,)
     elif top is not None and top.carried is not None and cause == "local-job":
@@ -116,6 +120,7 @@ def judge(dossier: Dossier, case: Case) -> Incident:
     if front is not None:
         remedies = tuple(one for one in remedies if not one.rule)  # a rule would ban it as well
     remedies = tuple(with_banning(remedies, ban, top, trouble.start))
+    told = (*_of_all(trouble, end), *(() if front is None else (front,)))
     known = tuple(befallen(trouble, case.facts, dossier.coverage))
     onset = trouble.start
     if top is not None and top.carried is not None and case.load is not None:
@@ -133,7 +138,7 @@ def judge(dossier: Dossier, case: Case) -> Incident:
         deny,
         spare,
         remedies,
-        (*(() if front is None else (front,)), *_notes(case, cause), *_collateral(dossier, case, deny)),
+        (*told, *_notes(case, cause), *_collateral(dossier, case, deny)),
         timeline=timeline_of(trouble, dossier.accesses, case.load, top, case.capacity),
     )
 
@@ -170,12 +175,47 @@ def _confidence(accused: Sequence[Accused], top: Accused | None) -> float:
     return round(top.score * (1 - 0.3 * min(1.0, rival / top.score)), 2)
 
 
-def _bans(dossier: Dossier, top: Accused, case: Case) -> tuple[tuple[str, ...], tuple[Spared, ...]]:
+def _front(case: Case, accused: Sequence[Accused], top: Accused | None) -> Said | None:
+    """That all clients are of what stands before the site; of nobody convicted, too."""
+    first = top or next((one for one in accused if one.carried is not None), None)
+    front = None if first is None or case.load is None else front_of(case.load, first)
+    if front is None or top is not None:
+        return front
+    return say(
+        "visitors come from few networks, such as {network}: they are of what stands before the site (a CDN, a proxy), "
+        "and nobody can be told from others; let the web server take the clients' own addresses from it (mod_remoteip, "
+        "ngx_http_realip_module)",
+        network=front.args["network"],
+    )
+
+
+def _gone_on(accesses: Accesses, case: Case, top: Accused) -> tuple[Case, Accused, float]:
+    """The case and its first suspect with all who sent the class as long as it went on, and until when that is."""
+    end = case.trouble.end + _AFTER_S
+    if case.load is None or (last := lasting_until(accesses, case.load, top, end)) <= end:
+        return case, top, end
+    top = of_all(accesses, case.load, top, last)
+    present = [one.source_ip for one in accesses.profiles(case.load.start, last)]
+    profiles = by_subject(accesses.profiles_of(present))
+    return structs.replace(case, profiles=profiles), top, last
+
+
+def _of_all(trouble: Trouble, end: float) -> tuple[Said, ...]:
+    if end <= trouble.end + _AFTER_S:
+        return ()
+    text = (
+        "such requests went on after the last symptom until {ts:time} at least: their number, and whom to ban, are of "
+        "all that time"
+    )
+    return (say(text, ts=end),)
+
+
+def _bans(dossier: Dossier, top: Accused, case: Case, end: float) -> tuple[tuple[str, ...], tuple[Spared, ...]]:
     if top.suspect.signature is not None:
         onset_ts = case.load.start if case.load is not None else case.trouble.start
         usual: frozenset[str] = frozenset()
         if case.load is not None:
-            usual = usual_senders(dossier.accesses, top, case.load, case.trouble.end + _AFTER_S)
+            usual = usual_senders(dossier.accesses, top, case.load, end)
         return bans_of(top, case.profiles, onset_ts, usual)
     return tuple(actor.subject for actor in top.suspect.actors), ()
 

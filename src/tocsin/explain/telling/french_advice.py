@@ -35,4 +35,14 @@ nobody is to be banned, and no cache can answer these: have as many workers as t
   in at a time
 = personne n’est à bannir, et aucun cache ne peut répondre : autant de processus serveur que la mémoire en supporte, ou
   moins de visiteurs admis à la fois
+such requests went on after the last symptom until {ts:time} at least: their number, and whom to ban, are of all that
+  time
+= ces requêtes ont continué après le dernier symptôme, au moins jusqu’au {ts:time} : leur nombre, et qui bannir, valent
+  pour tout ce temps
+visitors come from few networks, such as {network}: they are of what stands before the site (a CDN, a proxy), and nobody
+  can be told from others; let the web server take the clients' own addresses from it (mod_remoteip,
+  ngx_http_realip_module)
+= les visiteurs viennent de peu de réseaux, comme {network} : ce sont ceux de ce qui se tient devant le site (un CDN, un
+  mandataire), et l’on ne distingue personne ; que le serveur web en tire les adresses des clients eux-mêmes
+  (mod_remoteip, ngx_http_realip_module)
 """
