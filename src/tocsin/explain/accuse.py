@@ -101,7 +101,7 @@ def accused_requests(
     found = []
     for one in classes:
         rose = risen_kinds(load, one) if is_broad(one.signature) else ()
-        actors = _senders(accesses, rose or (one.signature,), load.start, end_ts)
+        actors = senders(accesses, rose or (one.signature,), load.start, end_ts)
         held = accesses.took(one.signature, load.start, load.end)
         waited = one.first_ts > first_ts + _LATE_S and _has_waited(accesses, load, one)
         retried = lost_ts is not None and _is_retried(one, lost_ts)
@@ -110,7 +110,8 @@ def accused_requests(
     return sorted(found, key=lambda one: -one.score)
 
 
-def _senders(accesses: Accesses, kinds: Iterable[Signature], start_ts: float, end_ts: float) -> list[tuple[str, int]]:
+def senders(accesses: Accesses, kinds: Iterable[Signature], start_ts: float, end_ts: float) -> list[tuple[str, int]]:
+    """Who sent requests of these classes in a span, IPv6 by /64, and how many, the most first."""
     return folded(actor for kind in kinds for actor in accesses.actors(kind, start_ts, end_ts))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from itertools import islice
 from typing import TypeVar
 
 from tocsin.explain.accuse import Accused
@@ -33,11 +34,12 @@ def chain_of(
     accesses: Accesses,
     capacity: Capacity,
     ban: Collection[str],
+    befallen: Sequence[Link] = (),
 ) -> tuple[Link, ...]:
     """The links, those with a time in its order, those without at the end. Where some are to be banned, the lines of
-    the class that are quoted are theirs, and no visitor's.
+    the class that are quoted are theirs, and no visitor's. `befallen` is what befell the machine itself.
     """
-    links = [*_cause(trouble, facts, top, accesses, ban), *_course(trouble, facts), *_shown(trouble)]
+    links = [*befallen, *_cause(trouble, facts, top, accesses, ban), *_course(trouble, facts), *_shown(trouble)]
     links += _memory(trouble, facts, capacity)
     links += _missing(trouble, accesses)
     links.sort(key=lambda link: float("inf") if link.ts is None else link.ts)
@@ -63,9 +65,14 @@ def _cause(
             if process and process in event.command:
                 yield _link(fact, say("{by} starts {command}", by=event.by, command=event.command[:120]))
                 break
-    if top is not None and top.suspect.cause == "crash":
+    if top is None or top.suspect.cause == "crash":
         for fact, change in list(events(before, Changed))[-1:]:
-            yield _link(fact, say("{package} is changed", package=change.what))
+            yield _link(fact, say("{package} is changed", package=change.what), main=True)
+    if top is not None and top.suspect.cause == "crash":
+        failed = (found for found in events(facts, AppError) if found[1].symptom == "fatal")
+        own = (fact for fact, error in failed if error.service == top.suspect.process)
+        for fact in list(islice(own, 1)):
+            yield _link(fact, say("a program fails by an error of its own"), main=True)
 
 
 def _course(trouble: Trouble, facts: Sequence[Fact]) -> Iterator[Link]:
@@ -75,16 +82,17 @@ def _course(trouble: Trouble, facts: Sequence[Fact]) -> Iterator[Link]:
         text = say("{service} is near its limit {limit}", service=limit.service, limit=limit.limit)
         if not limit.near:
             text = say("{service} reaches its limit {limit}", service=limit.service, limit=limit.limit)
-        yield _link(fact, text)
+        yield _link(fact, text, main=not limit.near)
     for fact, _ in _firsts(events(inside, StorageError), lambda event: event.error):
-        yield _link(fact, say("storage refuses to take more"))
+        yield _link(fact, say("storage refuses to take more"), main=True)
     for fact, query in _firsts(events(inside, SlowQuery), lambda event: event.service):
         yield _link(fact, say("a query takes {span:span}", span=query.duration_s))
     killed = [(fact, event) for fact, event in events(inside, ProcessKilled) if event.by != "signal"]
     for fact, event in _firsts(killed, lambda event: event.process):
         number = sum(one.process == event.process for _, one in killed)
         text = say("memory is out: {process} is killed, {number} times in all", process=event.process, number=number)
-        yield _link(fact, text if number > 1 else say("memory is out: {process} is killed", process=event.process))
+        once = say("memory is out: {process} is killed", process=event.process)
+        yield _link(fact, text if number > 1 else once, main=True)
     yield from _faults(inside)
     for fact, state in _firsts(events(inside, ServiceState), lambda event: (event.service, event.state)):
         if changed := _state(state):
@@ -163,8 +171,8 @@ def _missing(trouble: Trouble, accesses: Accesses) -> Iterator[Link]:
         yield Link(None, say("no access log covers this time"), False, missing=True)
 
 
-def _link(fact: Fact, text: Said) -> Link:
-    return Link(fact.ts, text, True, fact.source, fact.line, fact.text)
+def _link(fact: Fact, text: Said, *, main: bool = False) -> Link:
+    return Link(fact.ts, text, True, fact.source, fact.line, fact.text, main=main)
 
 
 def _firsts(found: Iterable[tuple[Fact, _E]], key: Callable[[_E], object]) -> Iterator[tuple[Fact, _E]]:

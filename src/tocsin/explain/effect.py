@@ -9,6 +9,7 @@ from pathlib import Path
 
 from msgspec import Struct, structs
 
+from tocsin.explain.banning import banning
 from tocsin.explain.model import Incident, Remedy, Report, Said, say
 from tocsin.explain.remedies import tolerating, turning_away
 from tocsin.model import Decision, Finding
@@ -77,6 +78,7 @@ def _told(incident: Incident, replayed: Callable[[str], _Effect], known: dict[st
         notes.append(_refused(effect))
         if remedy.instead:
             remedies.append(Remedy(turning_away(is_usual=effect.is_harm), remedy.instead))
+        remedies += [banning(incident.ban, incident.start)] if incident.ban else []
     return structs.replace(incident, remedies=tuple(remedies), notes=(*incident.notes, *notes))
 
 

@@ -29,7 +29,7 @@ def explain(dossier: Dossier) -> Report:
     """The report on everything that the evidence holds."""
     dossier = structs.replace(dossier, facts=_once(dossier.facts))
     dossier = _placed(dossier)
-    troubles = troubles_of(symptoms_of(dossier))
+    troubles = troubles_of(symptoms_of(dossier), dossier.accesses)
     notes = list(dossier.notes)
     if len(troubles) > _MOST_INCIDENTS:
         text = say(
@@ -92,7 +92,7 @@ def _placed(dossier: Dossier) -> Dossier:
     kills = [fact for fact in dossier.facts_without_time if isinstance(fact.event, ProcessKilled)]
     if not kills:
         return dossier
-    troubles = troubles_of(symptoms_of(dossier))
+    troubles = troubles_of(symptoms_of(dossier), dossier.accesses)
     ends = [one.end for one in dossier.coverage if one.end is not None]
     if len(troubles) == 1:
         at = _first_loss(troubles[0])

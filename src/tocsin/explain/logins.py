@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import re
 
+from tocsin.explain.model import Group
 from tocsin.explain.suspects import Carried
+from tocsin.model import Signature
 
 _LOGIN = re.compile(
     r"(?:^|[/_.?=&-])(?:wp-login|log-?in|sign-?in|signon|auth|authenticate|authentication|sessions?|j_security_check"
@@ -25,17 +27,18 @@ def guesses_at_logins(one: Carried) -> bool:
     form may have been asked for, too.
     """
     signature = one.signature
-    names_login = _is_login(signature.path or "", signature.query or "")
+    names_login = is_login(signature)
     if names_login and signature.method == "POST":
         return True
     posts = [group for group in one.groups if group.method == "POST"]
     number = sum(group.requests for group in posts)
     if not number or number < (_HALF if names_login else _MOST) * one.requests:
         return False
-    at_login = sum(group.requests for group in posts if _is_login(group.path, group.query))
+    at_login = sum(group.requests for group in posts if is_login(group))
     beside = sum(group.requests for group in posts if group.path.endswith(_BESIDE))
     return at_login > beside and at_login + beside >= _MOST * number
 
 
-def _is_login(path: str, query: str) -> bool:
-    return _LOGIN.search(f"{path}?{query}") is not None
+def is_login(asked: Signature | Group) -> bool:
+    """Whether this is asked of a page at which one proves who one is."""
+    return _LOGIN.search(f"{asked.path or ''}?{asked.query or ''}") is not None

@@ -4,6 +4,7 @@ after that is an effect. Pure.
 
 from __future__ import annotations
 
+import textwrap
 from collections import Counter
 from collections.abc import Iterable, Sequence
 
@@ -20,6 +21,7 @@ _SEEN = 0.9
 """How strongly it speaks against a service that it was gone before anything else went wrong."""
 
 _ENDED = 0.6
+_MOST_QUOTED = 160
 _AT_ONCE_S = 5.0
 _SOON_S = 30.0
 """Within this pages miss a service that is gone."""
@@ -132,14 +134,18 @@ def _last_words(facts: Sequence[Fact], service: str) -> str:
     told = [event for _, event in events(facts, ServiceState) if event.service == service and event.detail]
     own = next((event for event in told if event.state == "refused"), None)
     words = own or next((event for event in told if event.state in {"died", "failed"}), None)
-    return "?" if words is None else words.detail[:160]
+    return "?" if words is None else _in_short(words.detail)
+
+
+def _in_short(text: str) -> str:
+    return textwrap.shorten(text, _MOST_QUOTED, break_on_hyphens=False, placeholder=" …")
 
 
 def _deaths(facts: Sequence[Fact], changed: list[Changed], score: float) -> Iterable[Accused]:
     died = [event for _, event in events(facts, ServiceState) if event.state in {"died", "failed"}]
     served = [event for event in died if is_serving(event.service)]
     if served:
-        why = say("it ended without having been told to: {detail}", detail=served[0].detail[:160])
+        why = say("it ended without having been told to: {detail}", detail=_in_short(served[0].detail))
         yield Accused(_crash(served[0].service, why, changed), score)
 
 
@@ -151,7 +157,7 @@ def _fatals(trouble: Trouble, facts: Sequence[Fact], changed: list[Changed]) -> 
         why = say(
             "{number} requests failed by an error of the program itself: {text}",
             number=number,
-            text=fatal[0][1].text[:160],
+            text=_in_short(fatal[0][1].text),
         )
         yield Accused(_crash(fatal[0][1].service, why, changed), 0.6)
 

@@ -222,7 +222,9 @@ Cause = Literal[
 
 
 class Link(Struct, frozen=True):
-    """A link of the causal chain: observed (then a line proves it), inferred, or looked for and `missing`."""
+    """A link of the causal chain: observed (then a line proves it), inferred, or looked for and `missing`. `main`: the
+    verdict rests on it, so that it stands in every short form of the chain.
+    """
 
     ts: float | None
     link: Said
@@ -231,6 +233,7 @@ class Link(Struct, frozen=True):
     line: int | None = None
     text: str | None = None
     missing: bool = False
+    main: bool = False
 
 
 class Actor(Struct, frozen=True):

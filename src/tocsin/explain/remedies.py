@@ -10,9 +10,13 @@ from collections.abc import Iterator, Sequence
 from tocsin.enforce.pasting import denial_rule, query_pattern
 from tocsin.explain.accuse import Accused
 from tocsin.explain.capacity import Capacity
+from tocsin.explain.downtime import down_at_last
 from tocsin.explain.kinds import is_broad
+from tocsin.explain.logins import is_login
 from tocsin.explain.model import Cause, Fact, Remedy, Said, say
 from tocsin.explain.own_remedies import of_misconfiguration
+from tocsin.explain.robots import genuine, slower
+from tocsin.explain.sockets import opening
 from tocsin.explain.suspects import Carried
 from tocsin.explain.symptoms import events, is_serving
 from tocsin.model import AppError, LimitReached, ServiceState, Signature
@@ -36,13 +40,26 @@ _MOST_TOLERATED = 3
 _SELDOM = 2.0
 """Fewer requests of an address than this: most are over before anybody could be banned."""
 
+_SENT = 0.3
+_NO_DENIAL = frozenset(("caddy", "traefik"))
+_TRAEFIK = re.compile(r'.{0,8000}" [0-9]{1,18} "[^"]{1,200}@[a-z]{1,40}" "[^"]{0,400}" [0-9]{1,9}ms$').fullmatch
 _LIMIT = re.compile(r"^limit  = ([0-9]+)$", re.MULTILINE)
 
 
-def remedies_of(cause: Cause, top: Accused | None, facts: Sequence[Fact], capacity: Capacity) -> tuple[Remedy, ...]:
-    """The remedies, what is needed now first; the worker limit only where the verdict is about it."""
-    against = *_against(cause, top, facts), *_of_ours(cause, top, facts)
-    return (*_restart(facts), *against, *_record(cause), *_limits(cause, facts, capacity))
+def remedies_of(
+    cause: Cause,
+    top: Accused | None,
+    facts: Sequence[Fact],
+    capacity: Capacity,
+    later: Sequence[Fact] = (),
+    front: str = "",
+) -> tuple[Remedy, ...]:
+    """The remedies, what is needed now first; the worker limit only where the verdict is about it. `later`: the facts
+    after those of the outage; what they show up again need not be started. `front`: the server that wrote the access
+    log, where its lines tell (`server_of`).
+    """
+    against = *_against(cause, top, facts, front), *_of_ours(cause, top, facts)
+    return (*_restart(facts, later), *opening(facts), *against, *_record(cause), *_limits(cause, facts, capacity))
 
 
 def is_narrow(top: Accused) -> bool:
@@ -51,23 +68,18 @@ def is_narrow(top: Accused) -> bool:
     return one is None or (not is_broad(one.signature) and one.spill <= _MOST_SPILL and one.visitors <= _MOST_VISITORS)
 
 
-def _restart(facts: Sequence[Fact]) -> Iterator[Remedy]:
+def _restart(facts: Sequence[Fact], later: Sequence[Fact]) -> Iterator[Remedy]:
     """Services whose last word is that they are down."""
-    last: dict[str, ServiceState] = {}
-    for _, event in events(facts, ServiceState):
-        if is_serving(event.service):
-            last[event.service] = event
-    for service, event in last.items():
-        if event.state in {"died", "failed", "refused", "stopped"}:
-            text = say("{service} was down when the logs end: start it", service=service)
-            yield Remedy(text, f"systemctl restart {service}", now=True)
+    for service in filter(is_serving, down_at_last(facts, later)):
+        text = say("{service} was down when the logs end: start it", service=service)
+        yield Remedy(text, f"systemctl restart {service}", now=True)
 
 
-def _against(cause: Cause, top: Accused | None, facts: Sequence[Fact]) -> Iterator[Remedy]:
+def _against(cause: Cause, top: Accused | None, facts: Sequence[Fact], front: str) -> Iterator[Remedy]:
     if top is None:
         return
-    if top.carried is not None and cause not in {"legitimate-surge", "unknown", "local-job"} and is_narrow(top):
-        yield from _shutting_out(cause, top.carried, facts)
+    if top.carried is not None and is_against_somebody(cause, top):
+        yield from _shutting_out(cause, top.carried, facts, front)
     if cause == "slow-connections":
         apply = "RequestReadTimeout header=10-20,MinRate=500 body=10,MinRate=500"
         yield Remedy(say("give clients less time to send a request (Apache: mod_reqtimeout)"), apply)
@@ -81,25 +93,44 @@ def _against(cause: Cause, top: Accused | None, facts: Sequence[Fact]) -> Iterat
         text = say("take back what was changed last, or correct what the lines above name, then start it again")
         yield Remedy(text, "", now=True)
     if cause == "crawler":
-        yield Remedy(say("ask the crawler to go slower, in robots.txt"), "Crawl-delay: 10")
+        yield from (slower(one) for one in (top.carried,) if one is not None)
     if cause == "expensive-requests":
         yield Remedy(say("cache the answer, or index what it searches; until then limit how often it may be asked for"))
     if cause == "legitimate-surge":
-        yield Remedy(say("nobody is to be banned: let a page cache answer visitors who are not logged in"))
+        yield Remedy(_bearing(top.carried))
 
 
-def _shutting_out(cause: Cause, one: Carried, facts: Sequence[Fact]) -> Iterator[Remedy]:
+def is_against_somebody(cause: Cause, top: Accused) -> bool:
+    """Whether a class is to be turned away: not for a cause without a culprit, nor where it would hit others, or a
+    crawler that is what it says.
+    """
+    one = top.carried
+    is_guilty = cause not in {"legitimate-surge", "unknown", "local-job"}
+    return is_guilty and is_narrow(top) and (one is None or genuine(one) is None)
+
+
+def _bearing(one: Carried | None) -> Said:
+    """What helps against a surge: no cache answers what is sent to be answered by name."""
+    sent = 0 if one is None else sum(group.requests for group in one.groups if group.method == "POST")
+    if one is not None and (sent > _SENT * one.requests or is_login(one.signature)):
+        return say(
+            "nobody is to be banned, and no cache can answer these: have as many workers as the memory bears, or let "
+            "fewer visitors in at a time"
+        )
+    return say("nobody is to be banned: let a page cache answer visitors who are not logged in")
+
+
+def _shutting_out(cause: Cause, one: Carried, facts: Sequence[Fact], front: str) -> Iterator[Remedy]:
     """A denial where most addresses come but once, whatever the cause is called; else a rule. Of a crowd that comes
     again, both.
     """
-    denial = denial_of(one.signature, facts)
+    denial = "" if front in _NO_DENIAL else denial_of(one.signature, facts)
     is_seldom = one.each < _SELDOM
     is_denied = bool(denial) and (is_seldom or cause == "distributed-flood")
     if is_denied:
-        text = say(
-            "an address that comes once is banned too late: {denial}",
-            denial=turning_away(is_usual=one.contrast.before > 0),
-        )
+        text = turning_away(is_usual=one.contrast.before > 0)
+        if is_seldom:
+            text = say("an address that comes once is banned too late: {denial}", denial=text)
         yield Remedy(text, denial)
     name, rule = ("", "") if is_seldom and denial else rule_of(cause, one)
     if rule:
@@ -128,7 +159,16 @@ def denial_of(signature: Signature, facts: Sequence[Fact]) -> str:
     if not signature.path or "*" in signature.path:
         return ""
     seen = {fact.event.service for fact in facts if isinstance(fact.event, AppError | LimitReached | ServiceState)}
-    return denial_rule("nginx" if "nginx" in seen else "apache", signature)
+    # a full queue is the backend's, but it is nginx that says so in these words
+    is_nginx = "nginx" in seen or any("connect() to " in fact.text for fact, _ in events(facts, LimitReached))
+    return denial_rule("nginx" if is_nginx else "apache", signature)
+
+
+def server_of(line: str) -> str:
+    """The server that writes such lines into its access log: `caddy`, `traefik`; empty where several do."""
+    if line.startswith("{"):
+        return "caddy" if '"http.log.access' in line else "traefik" if '"DownstreamStatus"' in line else ""
+    return "traefik" if _TRAEFIK(line) else ""
 
 
 def rule_of(cause: Cause, one: Carried) -> tuple[str, str]:

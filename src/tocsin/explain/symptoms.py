@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import math
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from typing import TypeVar
 
 from msgspec import Struct
 
+from tocsin.explain.downtime import Downtimes
 from tocsin.explain.model import Accesses, Dossier, Fact, Rate, Said, say
 from tocsin.model import (
     AppError,
@@ -99,10 +100,9 @@ class Symptom(Struct, frozen=True):
 
 def symptoms_of(dossier: Dossier) -> list[Symptom]:
     """Every symptom, by time."""
-    down = _told_down(dossier.facts)
+    down = Downtimes(dossier.facts)
     found = [symptom for fact in dossier.facts for symptom in _of_fact(fact, down)]
-    started = _when(dossier.facts, {"started", "recovered"})
-    found += _of_requests(dossier.accesses, _when(dossier.facts, {"stopping"}), started)
+    found += _of_requests(dossier.accesses, down.planned(), down.starts())
     found += _falling_silent(dossier)
     return sorted(found, key=lambda symptom: symptom.ts)
 
@@ -114,6 +114,11 @@ def events(facts: Iterable[Fact], kind: type[_Event]) -> Iterator[tuple[Fact, _E
             yield fact, fact.event
 
 
+def is_standstill(stall: Stall) -> bool:
+    """Whether the whole machine stood still: the kernel found its own idle task stuck, which nothing on it can hold."""
+    return stall.service == "kernel" and stall.what.startswith("CPU: swapper")
+
+
 def is_serving(service: str) -> bool:
     """Whether the site needs this program to answer."""
     return service in SERVING or service.startswith(("php-fpm", "postgres", "mysql", "mariadb"))
@@ -122,7 +127,7 @@ def is_serving(service: str) -> bool:
 # -- facts -------------------------------------------------------------------------------------------------------------
 
 
-def _of_fact(fact: Fact, down: Mapping[str, Sequence[float]]) -> Iterator[Symptom]:
+def _of_fact(fact: Fact, down: Downtimes) -> Iterator[Symptom]:
     event = fact.event
     if isinstance(event, ProcessKilled):
         yield _killed(fact, event)
@@ -133,12 +138,14 @@ def _of_fact(fact: Fact, down: Mapping[str, Sequence[float]]) -> Iterator[Sympto
             weight = 0.3 if event.service == "kernel" and event.limit == "listen queue" else 1.0
             yield Symptom(fact.ts, "limit", weight, text, fact)
     elif isinstance(event, ServiceState):
-        yield from _state(fact, event, down.get(event.service, ()))
+        yield from _state(fact, event, down)
     elif isinstance(event, StorageError):
         text = say("{service} could not write: storage is {error}", service=event.service, error=event.error)
         yield Symptom(fact.ts, "storage", 1.0, text, fact)
     elif isinstance(event, Stall):
         text = say("{service} stood still for {span:span}", service=event.service, span=event.duration_s)
+        if is_standstill(event):
+            text = say("the machine stood still for {span:span}", span=event.duration_s)
         yield Symptom(fact.ts - event.duration_s, "stall", min(0.6, event.duration_s / 100), text, fact, fact.ts)
     elif isinstance(event, AppError) and event.symptom in _APP_WEIGHTS:
         weight = min(1.0, _APP_WEIGHTS[event.symptom] * fact.count)
@@ -161,18 +168,9 @@ def _killed(fact: Fact, event: ProcessKilled) -> Symptom:
     return Symptom(fact.ts, "killed", 1.0, text, fact)
 
 
-def _told_down(facts: Iterable[Fact]) -> dict[str, list[float]]:
-    """When each service was stopped, or stopped by itself."""
-    found: defaultdict[str, list[float]] = defaultdict(list)
-    for fact, event in events(facts, ServiceState):
-        if event.state in {"stopping", "stopped", "died"}:
-            found[event.service].append(fact.ts)
-    return found
-
-
-def _state(fact: Fact, event: ServiceState, down: Sequence[float]) -> Iterator[Symptom]:
+def _state(fact: Fact, event: ServiceState, down: Downtimes) -> Iterator[Symptom]:
     weight = {"died": 0.6, "failed": 1.0, "refused": 0.6, "recovered": 0.5}.get(event.state, 0.0)
-    if event.state == "refused" and any(0 <= fact.ts - ts <= _DOWN_S for ts in down):
+    if event.state == "refused" and down.was_down(event.service, fact.ts, _DOWN_S):
         weight = 1.0  # else it may be a test of the configuration, or a second start beside a server that runs
     if weight and is_serving(event.service):
         text = {
@@ -181,11 +179,8 @@ def _state(fact: Fact, event: ServiceState, down: Sequence[float]) -> Iterator[S
             "refused": say("{service} refused to start", service=event.service),
             "recovered": say("{service} found that it had been killed", service=event.service),
         }[event.state]
-        yield Symptom(fact.ts, "state", weight, text, fact)
-
-
-def _when(facts: Iterable[Fact], states: set[str]) -> list[float]:
-    return [fact.ts for fact, event in events(facts, ServiceState) if event.state in states]
+        until = down.until(event.service, fact.ts) if weight == 1.0 else None
+        yield Symptom(fact.ts, "state", weight, text, fact, until)
 
 
 # -- requests ----------------------------------------------------------------------------------------------------------

@@ -5,18 +5,34 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import get_args
 
-from msgspec import Struct
+from msgspec import Struct, structs
 
 from tocsin.explain.accuse import Accused, accused_requests
+from tocsin.explain.banning import with_banning
 from tocsin.explain.bans import bans_of, front_of, own_of, usual_senders
 from tocsin.explain.capacity import Capacity, capacity_of
 from tocsin.explain.chain import chain_of
 from tocsin.explain.culprits import culprits_of
 from tocsin.explain.incident import Trouble
+from tocsin.explain.lasting import lasting_until, of_all
 from tocsin.explain.load import Load, load_of
 from tocsin.explain.losses import loss_of, memory_gave_out
-from tocsin.explain.model import Cause, Dossier, Fact, Incident, Profile, Said, Spared, Value, say
-from tocsin.explain.remedies import is_narrow, remedies_of
+from tocsin.explain.machine import befallen
+from tocsin.explain.model import (
+    Accesses,
+    Cause,
+    Dossier,
+    Fact,
+    Incident,
+    Link,
+    Profile,
+    Said,
+    Spared,
+    Suspect,
+    Value,
+    say,
+)
+from tocsin.explain.remedies import is_against_somebody, remedies_of, server_of
 from tocsin.explain.suspects import by_subject, carried
 from tocsin.explain.symptoms import events
 from tocsin.explain.timeline import timeline_of
@@ -35,6 +51,10 @@ _UNPROVEN = 0.2
 _SUSPECTS = 5
 _WORTH_NAMING = 0.25
 """Suspects far weaker than the first only confuse."""
+
+_AT_ONCE_S = 60.0
+_MUCH = 0.5
+"""A symptom of this weight says what happened as well as one that came soon after it."""
 
 _AFTER_S = 600.0
 """How long after its last symptom who still sends the class belongs to it."""
@@ -85,16 +105,23 @@ def judge(dossier: Dossier, case: Case) -> Incident:
     ban: tuple[str, ...] = ()
     spare: tuple[Spared, ...] = ()
     deny: tuple[Signature, ...] = ()
-    front = None if top is None or case.load is None else front_of(case.load, top)
+    front = _front(case, accused, top)
+    end = trouble.end + _AFTER_S
     if top is not None and cause in _BANNABLE:
-        ban, spare = _bans(dossier, top, case) if front is None else ((), ())
-        if top.suspect.signature is not None and is_narrow(top):
+        case, top, end = _gone_on(dossier.accesses, case, top)
+        accused[0] = top
+        ban, spare = _bans(dossier, top, case, end) if front is None else ((), ())
+        if top.suspect.signature is not None and is_against_somebody(cause, top):
             deny = (top.suspect.signature,)
     elif top is not None and top.carried is not None and cause == "local-job":
         spare = own_of(top)
-    remedies = remedies_of(cause, top, case.facts, case.capacity)
+    later = [one for one in dossier.facts if case.facts and one.ts > case.facts[-1].ts]
+    remedies = remedies_of(cause, top, case.facts, case.capacity, later, _front_server(dossier.accesses, top))
     if front is not None:
         remedies = tuple(one for one in remedies if not one.rule)  # a rule would ban it as well
+    remedies = tuple(with_banning(remedies, ban, top, trouble.start))
+    told = (*_of_all(trouble, end), *(() if front is None else (front,)))
+    known = tuple(befallen(trouble, case.facts, dossier.coverage))
     onset = trouble.start
     if top is not None and top.carried is not None and case.load is not None:
         onset = min(onset, max(top.carried.first_ts, case.load.start))
@@ -104,14 +131,14 @@ def judge(dossier: Dossier, case: Case) -> Incident:
         onset,
         cause,
         _confidence(accused, top),
-        _summary(case, top, cause),
-        chain_of(trouble, case.facts, top, dossier.accesses, case.capacity, frozenset(ban)),
-        tuple(one.suspect for one in accused[:_SUSPECTS] if one.score >= _WORTH_NAMING * accused[0].score),
+        _summary(case, top, cause, known),
+        chain_of(trouble, case.facts, top, dossier.accesses, case.capacity, frozenset(ban), known),
+        _suspects(accused, top),
         ban,
         deny,
         spare,
         remedies,
-        (*(() if front is None else (front,)), *_notes(case, cause), *_collateral(dossier, case, deny)),
+        (*told, *_notes(case, cause), *_collateral(dossier, case, deny)),
         timeline=timeline_of(trouble, dossier.accesses, case.load, top, case.capacity),
     )
 
@@ -124,6 +151,22 @@ def _different(accused: Sequence[Accused]) -> list[Accused]:
     return list(found.values())
 
 
+def _front_server(accesses: Accesses, top: Accused | None) -> str:
+    """The server that logged the first suspect's requests, where their lines tell."""
+    if top is None or top.carried is None:
+        return ""
+    quotes = accesses.quotes(top.carried.signature, top.carried.first_ts, top.carried.last_ts + 1, 1)
+    return server_of(quotes[0].text) if quotes else ""
+
+
+def _suspects(accused: Sequence[Accused], top: Accused | None) -> tuple[Suspect, ...]:
+    """Who is named: where the evidence reaches nobody, no requests, since somebody sent them."""
+    if top is None:
+        accused = [one for one in accused if one.suspect.kind not in {"requests", "connections"}]
+    worth = [one for one in accused[:_SUSPECTS] if one.score >= _WORTH_NAMING * accused[0].score]
+    return tuple(one.suspect for one in worth)
+
+
 def _confidence(accused: Sequence[Accused], top: Accused | None) -> float:
     """The strength of the evidence, less what speaks as strongly for another cause."""
     if top is None or top.suspect.cause == "unknown":
@@ -132,9 +175,44 @@ def _confidence(accused: Sequence[Accused], top: Accused | None) -> float:
     return round(top.score * (1 - 0.3 * min(1.0, rival / top.score)), 2)
 
 
-def _bans(dossier: Dossier, top: Accused, case: Case) -> tuple[tuple[str, ...], tuple[Spared, ...]]:
+def _front(case: Case, accused: Sequence[Accused], top: Accused | None) -> Said | None:
+    """That all clients are of what stands before the site; of nobody convicted, too."""
+    first = top or next((one for one in accused if one.carried is not None), None)
+    front = None if first is None or case.load is None else front_of(case.load, first)
+    if front is None or top is not None:
+        return front
+    return say(
+        "visitors come from few networks, such as {network}: they are of what stands before the site (a CDN, a proxy), "
+        "and nobody can be told from others; let the web server take the clients' own addresses from it (mod_remoteip, "
+        "ngx_http_realip_module)",
+        network=front.args["network"],
+    )
+
+
+def _gone_on(accesses: Accesses, case: Case, top: Accused) -> tuple[Case, Accused, float]:
+    """The case and its first suspect with all who sent the class as long as it went on, and until when that is."""
+    end = case.trouble.end + _AFTER_S
+    if case.load is None or (last := lasting_until(accesses, case.load, top, end)) <= end:
+        return case, top, end
+    top = of_all(accesses, case.load, top, last)
+    present = [one.source_ip for one in accesses.profiles(case.load.start, last)]
+    profiles = by_subject(accesses.profiles_of(present))
+    return structs.replace(case, profiles=profiles), top, last
+
+
+def _of_all(trouble: Trouble, end: float) -> tuple[Said, ...]:
+    if end <= trouble.end + _AFTER_S:
+        return ()
+    text = (
+        "such requests went on after the last symptom until {ts:time} at least: their number, and whom to ban, are of "
+        "all that time"
+    )
+    return (say(text, ts=end),)
+
+
+def _bans(dossier: Dossier, top: Accused, case: Case, end: float) -> tuple[tuple[str, ...], tuple[Spared, ...]]:
     if case.load is not None and top.suspect.signature is not None:
-        usual = usual_senders(dossier.accesses, top, case.load, case.trouble.end + _AFTER_S)
+        usual = usual_senders(dossier.accesses, top, case.load, end)
         return bans_of(top, case.profiles, case.load, usual)
     return tuple(actor.subject for actor in top.suspect.actors), ()
 
@@ -142,21 +220,29 @@ def _bans(dossier: Dossier, top: Accused, case: Case) -> tuple[tuple[str, ...], 
 # -- what is said ------------------------------------------------------------------------------------------------------
 
 
-def _summary(case: Case, top: Accused | None, cause: Cause) -> Said:
-    fell = _fell(case)
+def _summary(case: Case, top: Accused | None, cause: Cause, known: Sequence[Link]) -> Said:
+    fell = _fell(case.trouble)
+    if top is None and known and known[0].link != fell.args.get("what"):
+        return say("{fell}; {known}. What brought it there is not proven.", fell=fell, known=known[0].link)
     if top is None:
         return say("{fell}. What brought it there is not proven.", fell=fell)
     return say("{fell}. {why}", fell=fell, why=_because(top, cause))
 
 
-def _fell(case: Case) -> Said:
-    trouble = case.trouble
+def _fell(trouble: Trouble) -> Said:
+    """What the outage began with, and what weighs most where that came later."""
     shown = [(one.ts, one.fact.event) for one in trouble.of("killed") if one.fact is not None]
     killed = [(ts, event) for ts, event in shown if isinstance(event, ProcessKilled) and event.by != "signal"]
     heaviest = max(trouble.symptoms, key=lambda one: (one.weight, -one.ts))
     if killed:
         return memory_gave_out(killed[0][0], [event for _, event in killed])
-    return say("On {ts:time}: {what}", ts=heaviest.ts, what=heaviest.text)
+    first = trouble.symptoms[0]
+    if heaviest.ts - first.ts <= _AT_ONCE_S and first.weight < _MUCH:
+        return say("On {ts:time}: {what}", ts=heaviest.ts, what=heaviest.text)
+    if heaviest.kind == first.kind or heaviest.ts - first.ts <= _AT_ONCE_S:
+        return say("On {ts:time}: {what}", ts=first.ts, what=first.text)
+    text = "On {ts:time}: {what}; on {later:time}: {then}"
+    return say(text, ts=first.ts, what=first.text, later=heaviest.ts, then=heaviest.text)
 
 
 def _because(top: Accused, cause: Cause) -> Said:

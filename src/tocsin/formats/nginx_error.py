@@ -20,6 +20,7 @@ from tocsin.formats.dates import Stamp, time_piece
 from tocsin.formats.entries import DETAIL_CHARACTERS, Entries, cut, errno_event, fatal_signal
 from tocsin.formats.heard import Hours
 from tocsin.formats.php_messages import relayed_event
+from tocsin.formats.services import service_name
 from tocsin.formats.told import Told
 from tocsin.model import AppError, LimitReached, ProcessKilled, ServerEvent, ServiceState
 
@@ -52,6 +53,7 @@ _TEXT = re.compile(
     r' failed(?: while spawning "[^"]{1,40}")? \((?P<errno>[0-9]{1,3}): )'
 ).match
 _CLIENT = re.compile(r", client: ([0-9a-fA-F.:]{2,45})(?=, server: |$)")
+_SOCKET = re.compile(r"connect\(\) to unix:([\w./@-]{1,200}?)(?:\.sock(?:et)?)?:? failed ").match
 _CLOSED = re.compile(r'" while [a-z ]{1,60}, client: ')
 _COMPLAINTS = {
     "upstream_timeout": "backend-slow",
@@ -132,7 +134,7 @@ class NginxError(Entries):
         """A system call failed. The file that `open` did not find is the client's invention, errno and all."""
         name, errno, text = found["name"], found["errno"], line[found.start() :]
         if name == "connect" and errno == "11":
-            return LimitReached(ts, _SERVICE, "listen queue")
+            return LimitReached(ts, _listener(text), "listen queue")
         if name == "open" and level not in _GRAVE:
             return None
         event = errno_event(ts, _SERVICE, level, errno, text, found["path"])
@@ -184,6 +186,14 @@ class NginxError(Entries):
 
     def _hopeless(self, ts: float, pid: str, text: str) -> ServiceState:  # noqa: ARG002  alike with its neighbours
         return ServiceState(ts, _SERVICE, "failed", text[:DETAIL_CHARACTERS])
+
+
+def _listener(text: str) -> str:
+    """Whose queue is full: of whoever listens at the socket, by its name."""
+    path = _SOCKET(text)
+    if path is None:
+        return _SERVICE
+    return "php-fpm" if "fpm" in path[1] else service_name(path[1]) or _SERVICE
 
 
 def _simple(ts: float, level: str, kind: str, found: re.Match[str], line: str) -> ServerEvent | None:

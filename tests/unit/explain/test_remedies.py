@@ -14,13 +14,14 @@ from tocsin.detect.contrast import Contrast
 from tocsin.explain.accuse import Accused
 from tocsin.explain.capacity import capacity_of
 from tocsin.explain.effect import with_effects
-from tocsin.explain.model import Coverage, Incident, Remedy, Report, Suspect, say
-from tocsin.explain.remedies import denial_of, name_of, remedies_of, toml_of
+from tocsin.explain.model import Cause, Coverage, Incident, Remedy, Report, Suspect, say
+from tocsin.explain.remedies import denial_of, name_of, remedies_of, server_of, toml_of
 from tocsin.explain.suspects import Carried
 from tocsin.model import AppError, HttpRequest, LimitReached, Processes, Sample, Signature
 from tocsin.rules import compile_rule, read_rules
 
 LINE = '{} - - [14/Sep/2026:13:33:{:02} +0000] "POST /xmlrpc.php HTTP/1.1" 200 5 "-" "x"\n'
+BY_HAND = "tocsin ban 203.0.113.0 --for 1d"
 TEXTS = st.none() | st.text(min_size=1, max_size=30)
 
 
@@ -47,8 +48,8 @@ def test_apache_and_nginx_turn_a_class_away() -> None:
         'RewriteCond %{HTTP_USER_AGENT} "Evil\\ \\(bot\\)"',
         r"RewriteRule ^/xmlrpc\.php$ - [R=429,L]",
     ]
-    reached = LimitReached(0.0, "nginx", "listen queue")
-    assert "location" in denial_of(Signature("POST", "/xmlrpc.php"), [fact(0, reached)])
+    full = fact(0, LimitReached(0.0, "php-fpm", "listen queue"), "connect() to unix:/run/php.sock failed (11: x)")
+    assert "location" in denial_of(Signature("POST", "/xmlrpc.php"), [full])
     nginx = denial_of(Signature("POST", "/xmlrpc.php"), [fact(0, AppError(0.0, "nginx", "error"))])
     assert nginx == "location = /xmlrpc.php {\n    if ($request_method = POST) { return 429; }\n}"
 
@@ -81,7 +82,7 @@ def test_a_rule_that_bans_others_or_stops_nothing_is_none(tmp_path: Path) -> Non
         effects(log, "/xmlrpc.php", "203.0.113.0"),
         effects(log, "/other.php", "203.0.113.0"),
     ):
-        assert [(remedy.rule, remedy.apply) for remedy in incident.remedies] == [("", "deny")]
+        assert [(remedy.rule, remedy.apply) for remedy in incident.remedies] == [("", "deny"), ("", BY_HAND)]
         assert incident.notes[0].text.startswith("no rule is proposed")
 
 
@@ -130,14 +131,74 @@ def test_each_class_has_a_rule_of_its_own() -> None:
     assert all(name.startswith("explained-xmlrpc-php-") for name in names)
 
 
+def of_class(cause: Cause, signature: Signature, requests: int, addresses: str, agent: str = "x") -> Accused:
+    """A class of requests from four addresses."""
+    each = dict.fromkeys((addresses.format(i) for i in range(4)), requests // 4)
+    contrast = Contrast((), 1.0, 1.0, 9.0, requests, 3, 1.0, 0.0)
+    carried = Carried(contrast, signature, (), each, Counter({agent: requests}), requests, 0.0, 0.0, 0.0, 1.0)
+    return Accused(Suspect("requests", cause, say("x"), say("x"), signature), 0.9, carried)
+
+
 @pytest.mark.parametrize(("requests", "kinds"), [(5, ["deny"]), (40, ["rule"])])
 def test_who_comes_but_once_is_denied_not_banned(requests: int, kinds: list[str]) -> None:
     """Whatever the cause is called: a ban that begins with the last request stops nothing."""
-    signature = Signature("GET", "/", "s=")
-    each = dict.fromkeys((f"192.0.2.{i}" for i in range(4)), requests // 4)
-    contrast = Contrast((), 1.0, 1.0, 9.0, requests, 3, 1.0, 0.0)
-    carried = Carried(contrast, signature, (), each, Counter(), requests, 0.0, 0.0, 0.0, 1.0)
-    suspect = Suspect("requests", "expensive-requests", say("x"), say("x"), signature)
-    found = remedies_of("expensive-requests", Accused(suspect, 0.9, carried), [], capacity_of([]))
+    accused = of_class("expensive-requests", Signature("GET", "/", "s="), requests, "192.0.2.{}")
+    found = remedies_of("expensive-requests", accused, [], capacity_of([]))
     assert ["rule" if one.rule else "deny" for one in found if one.apply] == kinds
     assert all("limit  = 3\n" in one.apply and "QUERY_STRING" in one.instead for one in found if one.rule)
+
+
+GOOGLE = "Mozilla/5.0 (compatible; Googlebot/2.1; +http://www.google.com/bot.html)"
+
+
+@pytest.mark.parametrize(
+    ("path", "query", "pattern"),
+    [
+        ("/c/*/", "orderby=", "/c/*/?*orderby="),
+        (None, "filter=", "/*?*filter="),
+        ("/search", None, "/search"),
+        ("/search", "", "/search$"),
+        (None, None, None),
+        ("/", None, None),
+        ("/a\nAllow", None, None),
+    ],
+)
+def test_googlebot_is_told_what_not_to_fetch_and_is_not_turned_away(
+    path: str | None, query: str | None, pattern: str | None
+) -> None:
+    """It minds no Crawl-delay; and who is genuine is to be asked, not shut out."""
+    accused = of_class("crawler", Signature("GET", path, query), 400, "66.249.66.{}", GOOGLE)
+    found = remedies_of("crawler", accused, [], capacity_of([]))
+    assert [one.apply for one in found] == [f"User-agent: Googlebot\nDisallow: {pattern}" if pattern else ""]
+
+
+@pytest.mark.parametrize("agent", [GOOGLE, "FooBot/1.0"])
+def test_who_only_says_so_is_turned_away_and_a_crawler_that_obeys_is_slowed_down(agent: str) -> None:
+    accused = of_class("crawler", Signature("GET", "/", "s="), 400, "192.0.2.{}", agent)
+    rule, slower = remedies_of("crawler", accused, [], capacity_of([]))
+    assert rule.rule
+    assert slower.apply == f"User-agent: {(agent.startswith('Foo') and 'FooBot') or 'Googlebot'}\nCrawl-delay: 10"
+
+
+def test_no_cache_is_advised_for_a_login() -> None:
+    for path, told in (("/wp-login.php", False), ("/news", True)):
+        accused = of_class("legitimate-surge", Signature(None, path), 400, "192.0.2.{}")
+        (found,) = remedies_of("legitimate-surge", accused, [], capacity_of([]))
+        assert ("let a page cache answer" in found.text.text) is told
+
+
+CADDY = '{"level":"info","ts":1.5,"logger":"http.log.access.log0","msg":"handled request","request":{}}'
+TRAEFIK = '{"ClientAddr":"192.0.2.1:3","DownstreamStatus":200,"RouterName":"a@docker"}'
+CLF = '192.0.2.1 - - [14/Sep/2026:13:33:00 +0000] "GET / HTTP/1.1" 200 5 "-" "x"'
+
+
+@pytest.mark.parametrize(
+    ("line", "server"),
+    [(CADDY, "caddy"), (TRAEFIK, "traefik"), (CLF, ""), (f'{CLF} 7 "a@docker" "http://10.0.0.2:80" 12ms', "traefik")],
+)
+def test_caddy_and_traefik_are_not_given_apaches_lines(line: str, server: str) -> None:
+    assert server_of(line) == server
+    accused = of_class("distributed-flood", Signature("GET", "/", "s="), 400, "192.0.2.{}")
+    found = remedies_of("distributed-flood", accused, [], capacity_of([]), front=server)
+    assert any("RewriteRule" in one.apply for one in found) is (not server)
+    assert "banned too late" not in " ".join(one.text.text for one in found), "each came a hundred times"

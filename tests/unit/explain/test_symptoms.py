@@ -5,7 +5,9 @@ from __future__ import annotations
 import pytest
 from explain_made import START_TS, dossier, fact, request, visits
 
+from tocsin.explain.downtime import down_at_last
 from tocsin.explain.incident import troubles_of
+from tocsin.explain.model import Fact
 from tocsin.explain.symptoms import symptoms_of
 from tocsin.model import AppError, HttpRequest, LimitReached, ProcessKilled, ServerEvent, ServiceState, StorageError
 
@@ -92,3 +94,44 @@ def test_an_operator_who_stops_the_server_causes_no_silence() -> None:
 def test_a_server_that_was_stopped_and_does_not_come_back() -> None:
     facts = [fact(100, ServiceState(0.0, "nginx", "stopped")), fact(102, ServiceState(0.0, "nginx", "refused"))]
     assert len(troubles_of(symptoms_of(dossier(visits(0, 100), facts)))) == 1
+
+
+def state(ts: float, service: str, state: str) -> Fact:
+    return fact(ts, ServiceState(ts, service, state))  # type: ignore[arg-type]
+
+
+UPGRADE = [
+    state(3605, "nginx", "stopping"),
+    state(3606, "nginx", "stopped"),
+    state(3607, "nginx", "refused"),
+    state(3607.1, "nginx", "failed"),
+]
+
+
+def test_a_service_that_refuses_to_start_again_is_down_until_it_is_started() -> None:
+    """The stop was planned, what followed was not: neither is the silence the operator's, nor is it over at once."""
+    busy = [*visits(0, 3600, 1.0), *visits(9000, 9600, 1.0)]
+    found = symptoms_of(dossier(busy, [*UPGRADE, state(8990, "nginx", "started")]))
+    assert "silence" in [one.kind for one in found]
+    (trouble,) = troubles_of([one for one in found if one.kind != "silence"])
+    assert (trouble.start - START_TS, trouble.end - START_TS) == (3607, 8990)
+
+
+def test_a_service_that_was_started_in_time_unseen_is_not_down_until_its_next_start() -> None:
+    later = [state(8000, "nginx", "stopping"), state(8010, "nginx", "started")]
+    (trouble,) = troubles_of(symptoms_of(dossier((), [*UPGRADE, *later])))
+    assert trouble.end == UPGRADE[-1].ts
+
+
+def test_what_was_started_after_the_outage_need_not_be_started() -> None:
+    assert down_at_last(UPGRADE, []) == ["nginx"]
+    assert down_at_last(UPGRADE, [state(9000, "nginx", "started")]) == []
+
+
+@pytest.mark.parametrize(("at_night", "number"), [(500, 1), (200, 2)])
+def test_what_fails_on_in_a_quiet_hour_is_one_outage(at_night: int, number: int) -> None:
+    """Two requests a minute are no symptom, but where none of them is answered nothing has come back."""
+    many = [failing(600 + i / 4, i % 250) for i in range(240)] + [failing(4200 + i / 4, i % 250) for i in range(240)]
+    few = [request(690 + i * 30, f"198.51.100.{i}", "/", status=at_night) for i in range(116)]
+    made = dossier([*visits(0, 600), *many, *few])
+    assert len(troubles_of(symptoms_of(made), made.accesses)) == number

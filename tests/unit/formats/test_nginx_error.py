@@ -72,7 +72,9 @@ def test_complaints(message: str, says: tuple[object, ...]) -> None:
 @pytest.mark.parametrize(
     ("line", "event"),
     [
-        ("[error] 1#1: *5 connect() to unix:/run/php.sock failed (11: Resource temporarily unavailable) while connecting to upstream" + REST, LimitReached(TS, "nginx", "listen queue")),
+        ("[error] 1#1: *5 connect() to unix:/run/php/php8.3-fpm.sock failed (11: Resource temporarily unavailable) while connecting to upstream" + REST, LimitReached(TS, "php-fpm", "listen queue")),
+        ("[error] 1#1: *5 connect() to unix:/run/php-fpm/www.sock failed (11: Resource temporarily unavailable) while connecting to upstream" + REST, LimitReached(TS, "php-fpm", "listen queue")),
+        ("[error] 1#1: *5 connect() to unix:/run/gunicorn.sock failed (11: Resource temporarily unavailable) while connecting to upstream" + REST, LimitReached(TS, "gunicorn", "listen queue")),
         ("[alert] 1#1: *5 socket() failed (24: Too many open files) while connecting to upstream" + REST,
          LimitReached(TS, "nginx", "open files")),
         ("[crit] 1#1: accept4() failed (24: Too many open files)", LimitReached(TS, "nginx", "open files")),

@@ -7,6 +7,7 @@ plural's `s` of the word before, where the number `n` wants one.
 from __future__ import annotations
 
 from tocsin.explain.telling import french_sentences as sentences
+from tocsin.explain.telling.french_advice import ADVICE
 from tocsin.explain.telling.french_services import SERVICES
 
 DAYS = ("lundi", "mardi", "mercredi", "jeudi", "vendredi", "samedi", "dimanche")
@@ -235,6 +236,7 @@ FRENCH: dict[str, str] = {
     **_pairs(sentences.SUSPECTS),
     **_pairs(sentences.REMEDIES),
     **_pairs(sentences.EVIDENCE),
+    **_pairs(ADVICE),
     **_pairs(TELLING),
     **_pairs(EXONERATING),
     **_pairs(SERVICES),

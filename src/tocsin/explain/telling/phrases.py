@@ -56,6 +56,8 @@ def sure(incident: Incident) -> Said:
     """How far the verdict may be believed, in words beside the number."""
     if incident.cause == "unknown" and incident.suspects and incident.suspects[0].cause == "unknown":
         return say("No verdict: what happened is known, but not who did it.")
+    if incident.cause == "unknown" and not not_found(incident):
+        return say("No verdict: the evidence does not reach.")
     if incident.cause == "unknown":
         return say("No verdict: the evidence does not reach. What is missing stands below.")
     level = incident.confidence

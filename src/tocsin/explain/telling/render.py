@@ -122,10 +122,11 @@ class Teller:
             yield from self._more(len(links) - LINKS)
 
     def _most_telling(self, links: list[Link]) -> list[Link]:
-        """The first and the last ones where there are too many: how it began and how it ended."""
-        if len(links) <= LINKS:
-            return links
-        return links[: LINKS - 3] + links[-3:]
+        """What the verdict rests on, how it began and how it ended, where there are too many."""
+        numbers = range(len(links))
+        main = [i for i in numbers if links[i].main]
+        ranked = dict.fromkeys([*numbers[:2], *main[: LINKS - 3], numbers[-1], *numbers[-3:], *numbers])
+        return [links[i] for i in sorted(list(ranked)[:LINKS])]
 
     def _link(self, link: Link, shown: dict[float, str], rows: int) -> Iterator[Row]:
         when = "" if link.ts is None else shown[link.ts]
@@ -274,6 +275,8 @@ class Teller:
         room = max(20, self.width - len(lead))
         lines = textwrap.wrap(text, room, break_on_hyphens=False) or [""]
         if most and len(lines) > most:
-            lines = [*lines[: most - 1], f"{lines[most - 1][: room - 1]}…"]
+            last = lines[most - 1]
+            whole = last if len(last) < room else last.rpartition(" ")[0] or last[: room - 1]
+            lines = [*lines[: most - 1], f"{whole}…"]
         for i, line in enumerate(lines):
             yield Row(f"{lead if i == 0 else ' ' * len(lead)}{line}", style)
