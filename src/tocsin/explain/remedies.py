@@ -222,7 +222,9 @@ def _where(signature: Signature) -> str:
         parts.append(f"method = {_toml(signature.method)}")
     if signature.path:
         if "*" in signature.path:
-            parts.append(f"path = {{ prefix = {_toml(signature.path.partition('*')[0])} }}")
+            pieces = [re.escape(piece).replace(r"\-", "-") for piece in signature.path.split("*")]
+            begins, pattern = signature.path.partition("*")[0], f"^{'[^/]*'.join(pieces)}$"
+            parts.append(f"path = {{ prefix = {_toml(begins)}, regex = {_toml(pattern)} }}")
         else:
             parts.append(f"path = {_toml(signature.path)}")
     if signature.query:

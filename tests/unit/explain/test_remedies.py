@@ -108,10 +108,17 @@ def test_a_pair_is_matched_whole(query: str, matched: bool) -> None:
     assert is_banned(Signature("GET", "/", "page-1"), query) is matched
 
 
-def is_banned(signature: Signature, query: str) -> bool:
+@pytest.mark.parametrize(
+    ("path", "matched"), [("/u/r/blame/1", True), ("/u/r/blame/1/2", False), ("/u/r/raw/1", False)]
+)
+def test_what_varies_in_a_path_is_one_part_of_it(path: str, matched: bool) -> None:
+    assert is_banned(Signature("GET", "/*/*/blame/*"), "", path) is matched
+
+
+def is_banned(signature: Signature, query: str, path: str = "/") -> bool:
     """Whether the rule against a class counts a request."""
     (rule,) = read_rules(toml_of("x", "t", signature, 2), "x", {})
-    return compile_rule(rule).predicate(HttpRequest(0.0, "192.0.2.1", method="GET", path="/", query=query))
+    return compile_rule(rule).predicate(HttpRequest(0.0, "192.0.2.1", method="GET", path=path, query=query))
 
 
 def test_what_ran_when_memory_gave_out_did_not_fit() -> None:
