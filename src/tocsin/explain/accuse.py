@@ -21,6 +21,7 @@ from tocsin.explain.readers import readers_of
 from tocsin.explain.returning import came_before, previews_what_was_shared
 from tocsin.explain.suspects import SUBJECT, Carried
 from tocsin.explain.visitors import has_no_files
+from tocsin.explain.waiting import Full, has_waited
 from tocsin.model import Signature
 
 _SEARCH = frozenset(("s=", "q=", "query=", "search=", "keyword=", "keywords=", "term="))
@@ -37,11 +38,8 @@ _ONE_CLIENT = 0.9
 _LATE_S = 20.0
 """A class that begins later than this after the first symptom is an effect of it."""
 
-_AT_ONCE_S = 5.0
 _MOSTLY = 0.5
 _FAILED = 500
-_NGINX = 499
-_GIVEN_UP = frozenset((_NGINX, 504))
 _WAITED = say("they are logged as they end, and had waited: when they came is not known")
 
 _RETRIED = say("most of them failed, and they came when a service was gone already: rather retries, an effect of it")
@@ -94,16 +92,17 @@ def accused_requests(
     first_ts: float,
     end_ts: float,
     lost_ts: float | None = None,
+    full: Full | None = None,
 ) -> list[Accused]:
     """The classes as suspects, the likeliest first, with all who sent them until `end_ts`. `lost_ts`: when a service
-    was gone that pages need, where that came first.
+    was gone that pages need, where that came first; `full`: when all workers were busy, where that came first.
     """
     found = []
     for one in classes:
         rose = risen_kinds(load, one) if is_broad(one.signature) else ()
         actors = senders(accesses, rose or (one.signature,), load.start, end_ts)
         held = accesses.took(one.signature, load.start, load.end)
-        waited = one.first_ts > first_ts + _LATE_S and _has_waited(accesses, load, one)
+        waited = one.first_ts > first_ts + _LATE_S and has_waited(accesses, load, one, full)
         retried = lost_ts is not None and _is_retried(one, lost_ts)
         accused = _accused(load, one, first_ts, actors, held, waited=waited, retried=retried)
         found.append(structs.replace(accused, rose=rose))
@@ -113,19 +112,6 @@ def accused_requests(
 def senders(accesses: Accesses, kinds: Iterable[Signature], start_ts: float, end_ts: float) -> list[tuple[str, int]]:
     """Who sent requests of these classes in a span, IPv6 by /64, and how many, the most first."""
     return folded(actor for kind in kinds for actor in accesses.actors(kind, start_ts, end_ts))
-
-
-def _has_waited(accesses: Accesses, load: Load, one: Carried) -> bool:
-    """Whether the first of a class had come before they were logged: nginx, which alone logs 499, logs a request as it
-    ends. Those that it gave up (499, 504), or that fail the moment a server that was silent goes on (502), had waited.
-    """
-    if load.measured or all(group.status != _NGINX for group in load.groups):
-        return False
-    silent = not accesses.groups(one.first_ts - _LATE_S, one.first_ts)
-    ended = _GIVEN_UP | {502} if silent else _GIVEN_UP
-    earliest = [group for group in one.groups if group.first_ts <= one.first_ts + _AT_ONCE_S]
-    given_up = sum(group.requests for group in earliest if group.status in ended)
-    return 2 * given_up >= sum(group.requests for group in earliest)
 
 
 def _is_retried(one: Carried, lost_ts: float) -> bool:

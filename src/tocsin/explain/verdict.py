@@ -36,6 +36,7 @@ from tocsin.explain.remedies import is_against_somebody, remedies_of, server_of
 from tocsin.explain.suspects import by_subject, carried
 from tocsin.explain.symptoms import events
 from tocsin.explain.timeline import timeline_of
+from tocsin.explain.waiting import full_of
 from tocsin.model import LimitReached, ProcessKilled, Signature
 
 AROUND_S = 3600.0
@@ -87,7 +88,8 @@ def case_of(dossier: Dossier, trouble: Trouble, troubles: Sequence[Trouble]) -> 
         profiles = by_subject(dossier.accesses.profiles_of(present))
         loss = loss_of(trouble, facts)
         lost_ts = None if loss is None else loss.ts
-        accused += accused_requests(dossier.accesses, load, carried(load, profiles), trouble.start, end, lost_ts)
+        classes, full = carried(load, profiles), full_of(facts, trouble.start)
+        accused += accused_requests(dossier.accesses, load, classes, trouble.start, end, lost_ts, full)
     accused.sort(
         key=lambda one: (-round(one.score, 2), _ORDER.index(one.suspect.cause))
     )  # of equals, the first that fits

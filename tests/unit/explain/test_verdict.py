@@ -276,6 +276,18 @@ def test_requests_that_a_frozen_nginx_logs_as_it_goes_on_had_waited(statuses: tu
     assert incident.cause == cause
 
 
+@pytest.mark.parametrize(("before", "cause"), [(0, "distributed-flood"), (40, "unknown")])
+def test_what_ends_first_once_all_workers_are_busy_is_what_they_were_busy_with(before: int, cause: str) -> None:
+    """nginx logs requests as they end. Where others were answered first, the class came after the limit was reached."""
+    full = fact(300, LimitReached(0.0, "php-fpm", "pm.max_children", 16), "server reached pm.max_children (16)")
+    answered = flood(300.5, 320, 2, [f"198.18.0.{i}" for i in range(40)], "/news/")[:before]
+    held = flood(324, 330, 3, crowd(18), "/xmlrpc.php", method="POST")
+    given_up = flood(360, 420, 5, crowd(300, 100), "/xmlrpc.php", method="POST", status=504)
+    visitors = [request(320 + i, f"198.19.0.{i}", f"/post-{i}/", status=499) for i in range(20)]
+    incident = only([*visits(0, 299), *answered, *held, *given_up, *visitors], [full])
+    assert incident.cause == cause
+
+
 def test_a_quiet_day() -> None:
     noise = [
         fact(50, ServiceState(0.0, "apache2", "reloaded")),
