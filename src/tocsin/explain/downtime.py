@@ -38,6 +38,12 @@ class Downtimes:
         at, state = next(later, (ts, ""))
         return at if state == "started" else None
 
+    def is_last(self, service: str, ts: float) -> bool:
+        """Whether nothing is known of a service, or of the kernel that boots, after a time but that it stopped."""
+        later = (state for at, state in self._states[service] if at > ts)
+        booted = any(at > ts for at, _ in self._states["kernel"])
+        return not booted and all(state in {"stopping", "stopped"} for state in later)
+
     def planned(self) -> list[float]:
         """When services were told to stop; not where they refused to start again."""
         return [

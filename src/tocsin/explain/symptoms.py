@@ -72,6 +72,11 @@ _SILENCE_LEAST_S = 60.0
 _GOES_ON = frozenset(("system", "snapshot"))
 """Logs that go on whatever becomes of the site."""
 
+_WEB_SERVERS = frozenset(("apache2", "httpd", "nginx"))
+_CEASES_S = 10.0
+_STARTS_S = 30.0
+"""A web server that is started again is told to sooner, and a machine is shut down by then."""
+
 _MOST_SILENCES = 12
 _SILENCE_EXPECTED = 20.0
 """So many requests would have come: by chance, none do once in 5e8 times."""
@@ -104,6 +109,7 @@ def symptoms_of(dossier: Dossier) -> list[Symptom]:
     found = [symptom for fact in dossier.facts for symptom in _of_fact(fact, down)]
     found += _of_requests(dossier.accesses, down.planned(), down.starts())
     found += _falling_silent(dossier)
+    found += _not_back(dossier, down)
     return sorted(found, key=lambda symptom: symptom.ts)
 
 
@@ -299,6 +305,24 @@ def _falling_silent(dossier: Dossier) -> Iterator[Symptom]:
     if end - start >= _SILENCE_LEAST_S and recent / 5 / max(STEP_S, lasted_s) * (end - start) >= _SILENCE_EXPECTED:
         text = say("no request was logged any more, while other logs go on for {span:span}", span=end - start)
         yield Symptom(start, "silence", 0.5, text, None, min(end, start + STEP_S))
+
+
+def _not_back(dossier: Dossier, down: Downtimes) -> Iterator[Symptom]:
+    """A web server that was told to stop, and of which no line tells anything more, while the machine goes on: one that
+    shuts down ends all of its logs.
+    """
+    accesses = dossier.accesses
+    goes_on = max((one.end for one in dossier.coverage if one.kind in _GOES_ON and one.end is not None), default=0.0)
+    for fact, event in events(dossier.facts, ServiceState):
+        told = event.service in _WEB_SERVERS and event.state in {"stopping", "stopped"}
+        if not told or not down.is_last(event.service, fact.ts):
+            continue
+        ceased = accesses.end is not None and abs(accesses.end - fact.ts) <= _CEASES_S
+        if ceased and fact.ts + _STARTS_S <= goes_on:
+            yield Symptom(
+                fact.ts, "state", 1.0, say("{service} did not come back", service=event.service), fact, goes_on
+            )
+            break
 
 
 def _mean(values: list[int]) -> float:

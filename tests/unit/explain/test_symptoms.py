@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import pytest
 from explain_made import START_TS, dossier, fact, request, visits
+from msgspec import structs
 
 from tocsin.explain.downtime import down_at_last
 from tocsin.explain.incident import troubles_of
-from tocsin.explain.model import Fact
+from tocsin.explain.model import Coverage, Fact
 from tocsin.explain.symptoms import symptoms_of
 from tocsin.model import AppError, HttpRequest, LimitReached, ProcessKilled, ServerEvent, ServiceState, StorageError
 
@@ -135,3 +136,22 @@ def test_what_fails_on_in_a_quiet_hour_is_one_outage(at_night: int, number: int)
     few = [request(690 + i * 30, f"198.51.100.{i}", "/", status=at_night) for i in range(116)]
     made = dossier([*visits(0, 600), *many, *few])
     assert len(troubles_of(symptoms_of(made), made.accesses)) == number
+
+
+@pytest.mark.parametrize(
+    ("goes_on", "then", "outages"),
+    [
+        (345, [], 1),
+        (310, [], 0),  # the machine was shut down
+        (345, [(301.0, "started")], 0),
+        (345, [(330.0, "stopped")], 1),
+    ],
+)
+def test_a_web_server_that_is_told_to_stop_and_does_not_come_back_is_down(
+    goes_on: float, then: list[tuple[float, str]], outages: int
+) -> None:
+    states = [(300.0, "stopping"), *then]
+    facts = [fact(ts, ServiceState(0.0, "apache2", state)) for ts, state in states]  # type: ignore[arg-type]
+    system = Coverage("syslog", "system", START_TS, START_TS + goes_on, 100, 0)
+    made = structs.replace(dossier(visits(0, 299), facts), coverage=(system,))
+    assert len(troubles_of(symptoms_of(made), made.accesses)) == outages

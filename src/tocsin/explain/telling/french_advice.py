@@ -5,6 +5,8 @@ from __future__ import annotations
 ADVICE = """
 a program fails by an error of its own
 = un programme échoue par une erreur qui lui est propre
+{service} did not come back
+= {service} n’est pas revenu
 ban whom this names
 = bannissez ceux qui sont nommés ici
 ban all whom this names (give it the same logs, where you named any)
