@@ -29,8 +29,12 @@ def query_pattern(part: str) -> str:
     """An expression for the queries that a signature's `query` is in; empty where that is."""
     start = "" if part.startswith("=") or not part else "(?:^|&)"
     end = "" if part.endswith("=") or not part else "(?:&|$)"
-    literal = re.escape(part).replace(r"\-", "-")  # means something in brackets alone
-    return f"{start}{literal}{end}"
+    return f"{start}{literal(part)}{end}"
+
+
+def literal(text: str) -> str:
+    """An expression for a text and nothing else; outside of brackets, where a hyphen needs no escape."""
+    return re.escape(text).replace(r"\-", "-")
 
 
 def _apache_rule(signature: Signature) -> str:

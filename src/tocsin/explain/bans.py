@@ -57,38 +57,43 @@ def bans_of(
     """Every address of a class that may be banned, the most requests first; and whom to spare with the reason. `usual`
     are those of `usual_senders`.
     """
-    files_elsewhere = has_no_files(load)
     if accused.carried is not None and is_broad(accused.carried.signature) and not accused.rose:
         return (), ()
-    least = _least_sent(accused)
-    ban: list[str] = []
-    spare: list[Spared] = []
+    files_elsewhere, least = has_no_files(load), _least_sent(accused)
     agents = accused.carried.agents if accused.carried is not None else Counter[str]()
     crawler = claimed_crawler(max(agents, key=agents.__getitem__, default=""))
+    ban: list[str] = []
+    spare: list[Spared] = []
     for address, requests in ((actor.subject, actor.requests) for actor in accused.suspect.actors):
         profile = profiles.get(address)
         genuine = _genuine(address, crawler)
+        why: Said | None = None
         if genuine is not None:
             why = say("a genuine {crawler}: its address is one that is published", crawler=genuine)
-            spare.append(Spared(address, why))
-        elif profile is not None and is_visitor(profile, files_elsewhere=files_elsewhere, answered=_FEW):
-            why = say("it behaves like a visitor: it followed {referred} links", referred=profile.referred)
-            if fetched_files(profile):
-                why = say("it behaves like a visitor: it fetched {assets} files of pages", assets=profile.assets)
-            spare.append(Spared(address, why))
-        elif profile is not None and requests <= _FEW and profile.first_ts < load.start - _LONG_BEFORE_S:
-            why = say("it came before the outage began, too, and sent but {requests} of these", requests=requests)
-            spare.append(Spared(address, why))
-        elif profile is not None and requests <= _ONCE_OR_SO and _got_no_answer(profile):
-            spare.append(Spared(address, say("it followed a link, and nothing that it asked for was answered")))
-        elif requests < least:
+        elif profile is not None:
+            why = _as_visitor(profile, requests, load.start, files_elsewhere=files_elsewhere)
+        if why is None and requests < least:
             why = say("it sent but {requests} of these, next to nothing beside the others", requests=requests)
+        if why is None and address in usual:
+            why = say("it sent such requests before, too, and no more often now")
+        if why is not None:
             spare.append(Spared(address, why))
-        elif address in usual:
-            spare.append(Spared(address, say("it sent such requests before, too, and no more often now")))
         elif not ip_network(address).is_loopback:
             ban.append(address)
     return tuple(ban), tuple(spare)
+
+
+def _as_visitor(profile: Profile, requests: int, start_ts: float, *, files_elsewhere: bool) -> Said | None:
+    """Why to spare whom all that it did, beside so many requests of a class, shows to be no attacker."""
+    if fetched_files(profile):
+        return say("it behaves like a visitor: it fetched {assets} files of pages", assets=profile.assets)
+    if is_visitor(profile, files_elsewhere=files_elsewhere, answered=_FEW):
+        return say("it behaves like a visitor: it followed {referred} links", referred=profile.referred)
+    if requests <= _FEW and profile.first_ts < start_ts - _LONG_BEFORE_S:
+        return say("it came before the outage began, too, and sent but {requests} of these", requests=requests)
+    if requests <= _ONCE_OR_SO and _got_no_answer(profile):
+        return say("it followed a link, and nothing that it asked for was answered")
+    return None
 
 
 def _got_no_answer(profile: Profile) -> bool:

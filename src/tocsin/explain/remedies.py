@@ -7,7 +7,7 @@ import re
 import zlib
 from collections.abc import Iterator, Sequence
 
-from tocsin.enforce.pasting import denial_rule, query_pattern
+from tocsin.enforce.pasting import denial_rule, literal, query_pattern
 from tocsin.explain.accuse import Accused
 from tocsin.explain.capacity import Capacity
 from tocsin.explain.downtime import down_at_last
@@ -222,8 +222,8 @@ def _where(signature: Signature) -> str:
         parts.append(f"method = {_toml(signature.method)}")
     if signature.path:
         if "*" in signature.path:
-            pieces = [re.escape(piece).replace(r"\-", "-") for piece in signature.path.split("*")]
-            begins, pattern = signature.path.partition("*")[0], f"^{'[^/]*'.join(pieces)}$"
+            begins, *_ = pieces = signature.path.split("*")
+            pattern = f"^{'[^/]*'.join(map(literal, pieces))}$"
             parts.append(f"path = {{ prefix = {_toml(begins)}, regex = {_toml(pattern)} }}")
         else:
             parts.append(f"path = {_toml(signature.path)}")

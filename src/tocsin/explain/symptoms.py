@@ -75,7 +75,7 @@ _GOES_ON = frozenset(("system", "snapshot"))
 _WEB_SERVERS = frozenset(("apache2", "httpd", "nginx"))
 _CEASES_S = 10.0
 _STARTS_S = 30.0
-"""A web server that is started again is told to sooner, and a machine is shut down by then."""
+"""By then a web server that is started again has been, and a machine that shuts down has."""
 
 _MOST_SILENCES = 12
 _SILENCE_EXPECTED = 20.0
