@@ -307,6 +307,10 @@ class Evidence(Struct, frozen=True, gc=False):
     text: str
 
 
+MAX_WILDCARDS = 4
+"""So many `*` may stand in a path that the web server is told of."""
+
+
 class Signature(Struct, frozen=True, omit_defaults=True):
     """A class of requests. `path` is exact, or with `*` for one segment or a part of it. `query` is one of its pairs,
     or the name of one with its `=`: `s=` is not in `items=3`, nor `page=1` in `page=12`; `=` alone is in any that holds

@@ -103,6 +103,8 @@ def is_enough(sent: Sequence[str], times: int, *, agents: bool) -> bool:
 
 
 def known_before(normal: Normal, description: Description, now_ts: float) -> Iterable[str]:
-    """The addresses that have sent such requests for so long that they are no part of what began just now."""
+    """The addresses that have sent such requests for so long that they are no part of what began just now, who sent the
+    most kinds of them last: he is the last to make room.
+    """
     found = normal.known_sources(description)
-    return (who for who, ts in sorted(found.items()) if ts <= now_ts - KNOWN_AFTER_S)
+    return (who for who, ts in found.items() if ts <= now_ts - KNOWN_AFTER_S)

@@ -23,14 +23,15 @@ from msgspec import Struct
 
 from tocsin.decide.visitors import Visits, page_key
 from tocsin.detect.contrast import Description, Feature
-from tocsin.model import Finding, Signature
+from tocsin.model import MAX_WILDCARDS, Finding, Signature
 
 RULE = "contrast"
 RENEWED = "renewed"  # the note of a denial that takes the place of another, and of the lift of that
 LEASE_S = 600.0
 RENEW_S = 300.0
 GATHERED_S = 3.0
-SPARED_MAX = 2000
+SPARED_MAX = 8192
+TOLD_MAX = 2000  # of them, the last: the web server has a file for each
 COUNTED_MAX = 50_000
 COUNTED_WITHIN_S = 600.0
 JUDGED_AFTER_S = 10.0
@@ -170,12 +171,14 @@ class Siege(Struct):
 
 def signature_of(description: Description) -> Signature | None:
     """The class as the web server is told of it. None where it says of nothing what is asked for or who asks, or says
-    what no signature can (a protocol without a method among it).
+    what no signature can (a protocol without a method among it) or no web server is told (too many `*`).
     """
     values = {dimension: value for dimension, value in description if dimension in SIGNED}
     if len(values) < len(description) or not values.keys() & {"path", "query", "user_agent"}:
         return None
     if "protocol" in values and not ("method" in values and values["protocol"]):
+        return None
+    if values.get("path", "").count("*") > MAX_WILDCARDS:
         return None
     return Signature(**values)
 

@@ -15,7 +15,7 @@ from tocsin.decide.records import Record, Seen
 from tocsin.decide.siege import (
     LEASE_S,
     RULE,
-    SPARED_MAX,
+    TOLD_MAX,
     Change,
     Siege,
     SiegeSettings,
@@ -373,6 +373,7 @@ class Sieges:
         before, siege.denied = siege.denied or None, f"{verb}~{siege.finding.id}~{siege.number}"
         siege.denied_until_ts = now_ts + LEASE_S
         alike = [one.spared for one in self.all if one.left_ts is None and one.told == siege.told]  # one stands for all
-        until_ts, spare = siege.denied_until_ts, tuple(sorted({*siege.spared}.union(*alike)))[:SPARED_MAX]
+        spared = dict.fromkeys(who for each in (*alike, siege.spared) for who in each)
+        until_ts, spare = siege.denied_until_ts, tuple(sorted([*spared][-TOLD_MAX:]))
         said = siege.told, siege.note, siege.finding
         self.hear(Change(verb, now_ts, *said, id=siege.denied, lifts=before, end_ts=until_ts, spare=spare))

@@ -6,6 +6,8 @@ A browser loads a page, then what the page is made of, and names the page as ref
 - a *page* is a GET answered 200 or 304 whose path does not end like an asset. It is *confirmed* when an asset that
   names it as referer was answered 200, 206 or 304, or at once when its own referer is another page that the address
   has loaded (of those, the last eight are known);
+- an *asset* that names a page as referer of which there is no line yet, since nginx logs a page when all of it is
+  sent, confirms that page if it is the next that is loaded;
 - an *asset* that names no referer, as browsers that keep it to themselves send it, belongs to the page that was loaded
   within the last fifteen seconds;
 - an *asset* is a GET whose path ends like a style sheet, script, picture or font;
@@ -63,6 +65,7 @@ class Visits(Struct, array_like=True, gc=False):
     assets: list[int] = []
     site: str = ""
     opened_ts: float = -math.inf  # the last page
+    early: int = 0  # the page that an asset named before there was a line of it
 
 
 class Saved(Struct, frozen=True, array_like=True):
@@ -75,8 +78,8 @@ class Saved(Struct, frozen=True, array_like=True):
 
 
 def is_asset(path: str) -> bool:
-    """Whether a path ends like something that a page embeds."""
-    return path[-6:].rpartition(".")[2].lower() in ASSET_SUFFIXES
+    """Whether a path ends like something that a page embeds, or is somebody's picture, as forges name them."""
+    return path[-6:].rpartition(".")[2].lower() in ASSET_SUFFIXES or "/avatar" in path
 
 
 def page_key(target: str) -> int:
@@ -157,6 +160,8 @@ class Visitors:
                 at = len(visits.pages) - 1
             if at >= 0 and status in (200, 206, 304):
                 self._asset(visits, at, request.ts)
+            elif referred and status in (200, 206, 304):
+                visits.early = referred
             elif at < 0 and (status >= 400 or not referred):
                 _count(visits, 0, 1)
         elif request.method == "GET" and status in (200, 304):
@@ -167,6 +172,9 @@ class Visitors:
             if led:
                 visits.assets[-1] = 1  # it needs no assets any more: the browser has them
             _count(visits, led, not led)
+            if key == visits.early:
+                self._asset(visits, len(visits.pages) - 1, request.ts)
+            visits.early = 0
         elif request.method == "GET" and status == REFUSED and not matched:
             return
         elif matched or at < 0 or status >= 400:

@@ -45,6 +45,7 @@ _VAGUE = 0.12
 """What a description loses that names neither what is asked for nor who says to ask: it would hit bystanders."""
 
 _VAGUE_DIMENSIONS = frozenset(("method", "vhost", "protocol", "contact"))
+_WORD = re.compile(r"[a-z]{2,20}")
 _VARIABLE = re.compile(r"[0-9]{2,}|[0-9a-f]{8,}|[0-9]+$")
 _AGENT_TOKEN = re.compile(r"[A-Za-z][A-Za-z0-9_.-]{2,40}(?:/[0-9][0-9A-Za-z_.]{0,20})?")
 _AUTOMATON = re.compile(r"(?i)bot|crawl|spider|fetch|scrap").search
@@ -203,7 +204,9 @@ def features_of(
 
 @lru_cache(maxsize=CACHED)
 def path_shapes(path: str) -> tuple[str, ...]:
-    """A path, the same with what varies in it as `*`, and its folder: `/a/17`, `/a/*`."""
+    """A path, the same with what varies in it as `*`, its folder, and what it is of a thing that somebody owns, as
+    forges have it: `/a/17`, `/a/*`; `/ana/tool/commit/17`, `/ana/tool/commit/*`, `/*/*/commit/*`.
+    """
     shapes = [path]
     segments = path.split("/")
     if (varied := varied_path(path)) != path:
@@ -212,6 +215,10 @@ def path_shapes(path: str) -> tuple[str, ...]:
         shapes.append("/".join((*segments[:-1], "*")))
     elif len(segments) > 3:
         shapes.append("/".join((*segments[:-2], "*", "")))
+    at = 4 if segments[3:4] == ["-"] else 3  # as GitLab sets them apart
+    if len(segments) > at and _WORD.fullmatch(segments[at]):
+        below = ("*" if part else "" for part in segments[at + 1 :])
+        shapes.append("/".join(("", "*", "*", *segments[3 : at + 1], *below)))
     return tuple(dict.fromkeys(shapes))
 
 

@@ -317,19 +317,21 @@ class Normal:
         return self._indexed
 
     def known_sources(self, description: Description) -> dict[str, float]:
-        """The addresses that asked for such requests before, and when first. Of agents only families are remembered:
-        what a description says of the agent or the query is left out of account.
+        """The addresses that asked for such requests before, and when first; who asked for the most of them comes last.
+        Of agents only families are remembered: what a description says of the agent or the query is left out of
+        account.
         """
-        values = {name: value for name, value in description if name in {"method", "path", "vhost"}}
-        asked = values.get("path", "")
-        found: dict[str, float] = {}
-        for (vhost, method, path, *_), known in self.classes.items():
-            other = values.get("method", method) != method or values.get("vhost", vhost) != vhost
-            if other or not values or (asked and asked not in path_shapes(path) and path != varied_path(asked)):
+        values = {name: value for name, value in description if name not in {"user_agent", "query"}}
+        asked = values.pop("path", "")
+        found: dict[str, list[float]] = {}
+        for (vhost, method, path, _, protocol, contact), known in self.classes.items() if asked or values else ():
+            own = {"vhost": vhost, "method": method, "protocol": protocol, "contact": contact}
+            if any(own[name] != value for name, value in values.items()):
                 continue
-            for source, ts in known.sources.items():
-                found[source] = min(ts, found.get(source, ts))
-        return found
+            if not asked or asked in path_shapes(path) or path == varied_path(asked):
+                for source, ts in known.sources.items():
+                    found.setdefault(source, []).append(ts)
+        return {who: min(found[who]) for who in sorted(found, key=lambda who: (len(found[who]), who))}
 
     # -- restarts ----------------------------------------------------------------------------------------------------
 

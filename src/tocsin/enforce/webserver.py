@@ -20,14 +20,13 @@ from typing import Literal
 from msgspec import Struct
 
 from tocsin.enforce.subjects import ADDR6, HOST4, HOST6, Network, parse_subject
-from tocsin.model import Signature
+from tocsin.model import MAX_WILDCARDS, Signature
 
 MAX_CLASSES = 16
 MAX_SPARED = 5000  # by one denial
 MAX_LEASE_S = 3600.0
 LEASE_S = 20  # without a renewal Apache denies nothing any more, after so long
 MAX_CHARS = {"method": 32, "protocol": 8, "path": 1024, "query": 256, "vhost": 253, "user_agent": 1024}
-MAX_WILDCARDS = 4
 
 Server = Literal["apache", "nginx"]
 

@@ -12,7 +12,7 @@ from msgspec import Struct, structs
 from tocsin.decide.crawlers import claimed_crawler
 from tocsin.explain.agents import honest_name
 from tocsin.explain.crawling import is_honest_client
-from tocsin.explain.kinds import is_broad, risen_kinds
+from tocsin.explain.kinds import is_broad, risen_kinds, spill_of
 from tocsin.explain.load import Load
 from tocsin.explain.logins import guesses_at_logins
 from tocsin.explain.model import Accesses, Actor, Cause, Said, Suspect, Value, say
@@ -98,14 +98,14 @@ def accused_requests(
     was gone that pages need, where that came first; `full`: when all workers were busy, where that came first.
     """
     found = []
-    for one in classes:
-        rose = risen_kinds(load, one) if is_broad(one.signature) else ()
+    for each in classes:
+        rose = risen_kinds(load, each) if is_broad(each.signature) else ()
+        one = structs.replace(each, spill=spill_of(load, rose)) if rose else each
         actors = senders(accesses, rose or (one.signature,), load.start, end_ts)
         held = accesses.took(one.signature, load.start, load.end)
         waited = one.first_ts > first_ts + _LATE_S and has_waited(accesses, load, one, full)
         retried = lost_ts is not None and _is_retried(one, lost_ts)
-        accused = _accused(load, one, first_ts, actors, held, waited=waited, retried=retried)
-        found.append(structs.replace(accused, rose=rose))
+        found.append(_accused(load, one, rose, first_ts, actors, held, waited=waited, retried=retried))
     return sorted(found, key=lambda one: -one.score)
 
 
@@ -137,6 +137,7 @@ def folded(actors: Iterable[tuple[str, int]]) -> list[tuple[str, int]]:
 def _accused(
     load: Load,
     one: Carried,
+    rose: tuple[Signature, ...],
     first_ts: float,
     actors: list[tuple[str, int]],
     held: tuple[float, float],
@@ -159,7 +160,7 @@ def _accused(
     suspect = Suspect(
         "connections" if cause == "slow-connections" else "requests",
         cause,
-        name_of(one.signature),
+        name_of(one.signature, rose),
         _why(load, one, cause),
         one.signature,
         actors=tuple(Actor(address, number) for address, number in actors),
@@ -174,7 +175,7 @@ def _accused(
         if waited
         else _against(load, one, first_ts),
     )
-    return Accused(suspect, score, one)
+    return Accused(suspect, score, one, rose)
 
 
 def pooled(cases: Sequence[Sequence[Accused]]) -> list[list[Accused]]:
@@ -281,17 +282,29 @@ def _is_dear(load: Load, one: Carried) -> bool:
 # -- what is said of it ------------------------------------------------------------------------------------------------
 
 
-def name_of(signature: Signature) -> Said:
-    """A class of requests in a few words: `POST /xmlrpc.php`, the agent named where nothing else tells."""
-    target = (signature.path or "") + (f"?{signature.query}" if signature.query else "")
-    words = " ".join(part for part in (signature.method, signature.vhost and f"{signature.vhost}:", target) if part)
+def name_of(signature: Signature, rose: Sequence[Signature] = ()) -> Said:
+    """A class of requests in a few words: `POST /xmlrpc.php`, the agent named where nothing else tells; one that says
+    too little by the kinds in it that rose most.
+    """
+    if len(rose) > 2:
+        return say("{requests}, {others} and the like", requests=_words(rose[0]), others=_words(rose[1]))
+    if len(rose) == 2:
+        return say("{requests} and {others}", requests=_words(rose[0]), others=_words(rose[1]))
+    if rose:
+        return say("{requests}", requests=_words(rose[0]))
+    words = _words(signature)
     agent = signature.user_agent or ""
     name = claimed_crawler(agent) or honest_name(agent)
     if words and name:
         return say('{requests} as "{agent}"', requests=words, agent=name)
-    if target or not agent:
+    if signature.path or signature.query or not agent:
         return say("{requests}", requests=words) if words else say("all requests")
     return say('{requests} as "{agent}"', requests=words or "*", agent=name or agent)
+
+
+def _words(signature: Signature) -> str:
+    target = (signature.path or "") + (f"?{signature.query}" if signature.query else "")
+    return " ".join(part for part in (signature.method, signature.vhost and f"{signature.vhost}:", target) if part)
 
 
 def _why(load: Load, one: Carried, cause: Cause) -> Said:

@@ -33,16 +33,16 @@ _LEAST_VISITORS = 20
 _LEAST_SENDERS = 5
 
 
-def usual_senders(accesses: Accesses, accused: Accused, load: Load, end_ts: float) -> frozenset[str]:
-    """Who sent requests of a class before it rose, too, and about as often: in a crowd that sends few each and came at
-    once, an app that belongs to the site.
+def usual_senders(accesses: Accesses, accused: Accused, start_ts: float, end_ts: float) -> frozenset[str]:
+    """Who sent requests of a class before it rose (`start_ts`), too, and about as often: in a crowd that sends few each
+    and came at once, an app that belongs to the site.
     """
-    start_ts = max(accesses.start or load.start, load.start - BEFORE_S)
-    before_s, now_s = load.start - start_ts, min(end_ts, accesses.end or end_ts) - load.start
+    earliest_ts = max(accesses.start or start_ts, start_ts - BEFORE_S)
+    before_s, now_s = start_ts - earliest_ts, min(end_ts, accesses.end or end_ts) - start_ts
     signature = accused.suspect.signature
     if signature is None or accused.suspect.cause not in _CROWDS or min(before_s, now_s) <= 0:
         return frozenset()
-    before = dict(folded(accesses.actors(signature, start_ts, load.start)))
+    before = dict(folded(accesses.actors(signature, earliest_ts, start_ts)))
     now = {actor.subject: actor.requests for actor in accused.suspect.actors}
     return frozenset(
         subject
@@ -52,10 +52,14 @@ def usual_senders(accesses: Accesses, accused: Accused, load: Load, end_ts: floa
 
 
 def bans_of(
-    accused: Accused, profiles: Mapping[str, Profile], load: Load, usual: AbstractSet[str] = frozenset()
+    accused: Accused,
+    profiles: Mapping[str, Profile],
+    load: Load,
+    start_ts: float,
+    usual: AbstractSet[str] = frozenset(),
 ) -> tuple[tuple[str, ...], tuple[Spared, ...]]:
-    """Every address of a class that may be banned, the most requests first; and whom to spare with the reason. `usual`
-    are those of `usual_senders`.
+    """Every address of a class that may be banned, the most requests first; and whom to spare with the reason.
+    `start_ts`: when the class began; `usual` are those of `usual_senders`.
     """
     if accused.carried is not None and is_broad(accused.carried.signature) and not accused.rose:
         return (), ()
@@ -71,7 +75,7 @@ def bans_of(
         if genuine is not None:
             why = say("a genuine {crawler}: its address is one that is published", crawler=genuine)
         elif profile is not None:
-            why = _as_visitor(profile, requests, load.start, files_elsewhere=files_elsewhere)
+            why = _as_visitor(profile, requests, start_ts, files_elsewhere=files_elsewhere)
         if why is None and requests < least:
             why = say("it sent but {requests} of these, next to nothing beside the others", requests=requests)
         if why is None and address in usual:

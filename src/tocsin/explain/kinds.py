@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable
 
+from msgspec import structs
+
 from tocsin.detect.contrast import path_shapes, query_parts
 from tocsin.explain.load import Load
 from tocsin.explain.model import Group
@@ -23,15 +25,42 @@ def is_broad(signature: Signature) -> bool:
 
 
 def risen_kinds(load: Load, one: Carried) -> tuple[Signature, ...]:
-    """The kinds of requests (method, path, name in the query) in a broad class that rose themselves, most first."""
+    """The kinds of requests (method, path, name in the query) in a broad class that rose themselves, most first. Those
+    that differ only in how deep they lie (`/*/*/src/*`, `/*/*/src/*/*`) are one in that.
+    """
     now, before = _counted(one.groups, one.signature), _counted(load.before, one.signature)
     ratio = load.now_s / load.before_s if load.before_s else 0.0
     excess = max(1.0, now.total() - ratio * before.total())
+    number, usual = _at_any_depth(now), _at_any_depth(before)
     return tuple(
         kind
-        for kind, number in now.most_common()
-        if number - ratio * before[kind] >= _LEAST_SHARE * excess and number >= _LEAST_LIFT * ratio * before[kind]
+        for kind, _ in now.most_common()
+        if number[_stem(kind)] - ratio * usual[_stem(kind)] >= _LEAST_SHARE * excess
+        and number[_stem(kind)] >= _LEAST_LIFT * ratio * usual[_stem(kind)]
     )
+
+
+def _at_any_depth(kinds: Counter[Signature]) -> Counter[Signature]:
+    found: Counter[Signature] = Counter()
+    for kind, number in kinds.items():
+        found[_stem(kind)] += number
+    return found
+
+
+def _stem(kind: Signature) -> Signature:
+    path = kind.path or ""
+    return structs.replace(kind, path=path.rstrip("/*")) if path.startswith("/*/*/") else kind
+
+
+def spill_of(load: Load, kinds: Iterable[Signature]) -> float:
+    """The share of what went before that such kinds of requests were of."""
+    return before_of(load, kinds) / max(1, sum(group.requests for group in load.before))
+
+
+def before_of(load: Load, kinds: Iterable[Signature]) -> int:
+    """How many requests of such kinds went before."""
+    before = _counted(load.before, Signature())
+    return sum(before[kind] for kind in kinds)
 
 
 def _counted(groups: Iterable[Group], broad: Signature) -> Counter[Signature]:

@@ -180,7 +180,7 @@ def _rise(slices: list[_Slice], elsewhere: list[_Slice]) -> tuple[int, float]:
     the requests, weighed by the cost that it carries, most unlike before.
     """
     best, cut = 0.0, 0
-    for i in range(1, len(slices)):
+    for i in range(1, len(slices) + bool(elsewhere)):  # of what rose over hours, only other days know the normal
         now, before = slices[:i], slices[i:] + elsewhere
         now_s, before_s = (sum(one.seconds for one in part) for part in (now, before))
         if before_s < max(_LEAST_BEFORE_S, _LEAST_BEFORE * now_s):
@@ -188,7 +188,7 @@ def _rise(slices: list[_Slice], elsewhere: list[_Slice]) -> tuple[int, float]:
         costs: Counter[Feature] = Counter()
         for one in now:
             costs.update(one.costs)
-        visit = max(1.0, sum(one.visit for one in before if one.visit) / max(1, sum(bool(one.visit) for one in before)))
+        visit = max(1.0, sum(one.visit * one.seconds for one in before) / before_s)
         least = 0.05 * costs[_ALL]
         for feature, cost in costs.items():
             if cost >= least:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from tocsin.explain.accuse import Accused, name_of
+from tocsin.explain.accuse import Accused
 from tocsin.explain.capacity import Capacity
 from tocsin.explain.incident import Trouble
 from tocsin.explain.load import Key, Load, key_of
@@ -30,7 +30,7 @@ def timeline_of(
     ours, rest = _busy(accesses, load, suspected, (start, end, step_s))
     series = [Series(say("everything else"), tuple(rest))]
     if suspected and top is not None and top.carried is not None:
-        series.append(Series(name_of(top.carried.signature), tuple(ours), suspect=True))
+        series.append(Series(top.suspect.name, tuple(ours), suspect=True))
     marks = tuple(Mark(one.ts, one.kind, one.text) for one in _telling(trouble) if start <= one.ts <= end)
     fitting = capacity.fitting
     unit = say("workers busy") if load.measured else say("workers busy (estimated from the kind of request)")

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Iterator, Sequence
 from typing import get_args
 
 from msgspec import Struct, structs
@@ -14,7 +15,7 @@ from tocsin.explain.capacity import Capacity, capacity_of
 from tocsin.explain.chain import chain_of
 from tocsin.explain.culprits import culprits_of
 from tocsin.explain.incident import Trouble
-from tocsin.explain.lasting import lasting_until, of_all
+from tocsin.explain.lasting import of_all, span_of
 from tocsin.explain.load import Load, load_of
 from tocsin.explain.losses import loss_of, memory_gave_out
 from tocsin.explain.machine import befallen
@@ -108,11 +109,11 @@ def judge(dossier: Dossier, case: Case) -> Incident:
     spare: tuple[Spared, ...] = ()
     deny: tuple[Signature, ...] = ()
     front = _front(case, accused, top)
-    end = trouble.end + _AFTER_S
+    begin, end = math.inf, trouble.end + _AFTER_S
     if top is not None and cause in _BANNABLE:
-        case, top, end = _gone_on(dossier.accesses, case, top)
+        case, top, (begin, end) = _lasting(dossier.accesses, case, top)
         accused[0] = top
-        ban, spare = _bans(dossier, top, case, end) if front is None else ((), ())
+        ban, spare = _bans(dossier, top, case, begin, end) if front is None else ((), ())
         if top.suspect.signature is not None and is_against_somebody(cause, top):
             deny = (top.suspect.signature,)
     elif top is not None and top.carried is not None and cause == "local-job":
@@ -122,11 +123,11 @@ def judge(dossier: Dossier, case: Case) -> Incident:
     if front is not None:
         remedies = tuple(one for one in remedies if not one.rule)  # a rule would ban it as well
     remedies = tuple(with_banning(remedies, ban, top, trouble.start))
-    told = (*_of_all(trouble, end), *(() if front is None else (front,)))
+    told = (*_of_all(case, begin, end), *(() if front is None else (front,)))
     known = tuple(befallen(trouble, case.facts, dossier.coverage))
     onset = trouble.start
     if top is not None and top.carried is not None and case.load is not None:
-        onset = min(onset, max(top.carried.first_ts, case.load.start))
+        onset = min(onset, begin, max(top.carried.first_ts, case.load.start))
     return Incident(
         trouble.start,
         trouble.end,
@@ -191,31 +192,43 @@ def _front(case: Case, accused: Sequence[Accused], top: Accused | None) -> Said 
     )
 
 
-def _gone_on(accesses: Accesses, case: Case, top: Accused) -> tuple[Case, Accused, float]:
-    """The case and its first suspect with all who sent the class as long as it went on, and until when that is."""
+def _lasting(accesses: Accesses, case: Case, top: Accused) -> tuple[Case, Accused, tuple[float, float]]:
+    """The case and its first suspect with all who sent the class as long as it lasted, and when that was: from infinity
+    where it did not begin before what is looked at anyway.
+    """
     end = case.trouble.end + _AFTER_S
-    if case.load is None or (last := lasting_until(accesses, case.load, top, end)) <= end:
-        return case, top, end
-    top = of_all(accesses, case.load, top, last)
-    present = [one.source_ip for one in accesses.profiles(case.load.start, last)]
+    if case.load is None:
+        return case, top, (math.inf, end)
+    first, last = span_of(accesses, case.load, top, end)
+    begin = first if first < case.load.start else math.inf
+    if begin == math.inf and last <= end:
+        return case, top, (begin, end)
+    top = of_all(accesses, top, (first, last))
+    present = [one.source_ip for one in accesses.profiles(first, last)]
     profiles = by_subject(accesses.profiles_of(present))
-    return structs.replace(case, profiles=profiles), top, last
+    return structs.replace(case, profiles=profiles), top, (begin, last)
 
 
-def _of_all(trouble: Trouble, end: float) -> tuple[Said, ...]:
-    if end <= trouble.end + _AFTER_S:
-        return ()
-    text = (
-        "such requests went on after the last symptom until {ts:time} at least: their number, and whom to ban, are of "
-        "all that time"
-    )
-    return (say(text, ts=end),)
+def _of_all(case: Case, begin: float, end: float) -> Iterator[Said]:
+    if begin < math.inf:
+        yield say(
+            "such requests came since {ts:time} at least: their number, and whom to ban, are of all that time", ts=begin
+        )
+    if end > case.trouble.end + _AFTER_S:
+        yield say(
+            "such requests went on after the last symptom until {ts:time} at least: their number, and whom to ban, are "
+            "of all that time",
+            ts=end,
+        )
 
 
-def _bans(dossier: Dossier, top: Accused, case: Case, end: float) -> tuple[tuple[str, ...], tuple[Spared, ...]]:
+def _bans(
+    dossier: Dossier, top: Accused, case: Case, begin: float, end: float
+) -> tuple[tuple[str, ...], tuple[Spared, ...]]:
     if case.load is not None and top.suspect.signature is not None:
-        usual = usual_senders(dossier.accesses, top, case.load, end)
-        return bans_of(top, case.profiles, case.load, usual)
+        start = min(begin, case.load.start)
+        usual = usual_senders(dossier.accesses, top, start, end)
+        return bans_of(top, case.profiles, case.load, start, usual)
     return tuple(actor.subject for actor in top.suspect.actors), ()
 
 

@@ -138,6 +138,9 @@ PROBES = [get(ME, T0 + 5 + n, f"/wp-content/{n}.php", 404) for n in range(3)]
         ([get(ME, T0, "/"), *assets(ME, T0, "/other")], False),
         ([get(ME, T0, "/"), *[get(ME, T0 + 2, f"/{n}.css") for n in range(4)]], True),  # keeps its referers to itself
         ([get(ME, T0, "/"), *[get(ME, T0 + 20, f"/{n}.css") for n in range(4)]], False),  # too late for a browser
+        ([*assets(ME, T0, "/"), get(ME, T0 + 1, "/")], True),  # nginx logs a page when all of it is sent
+        ([*assets(ME, T0, "/"), get(ME, T0 + 1, "/other"), get(ME, T0 + 2, "/")], False),
+        ([get(ME, T0, "/ana/tool"), get(ME, T0 + 1, "/avatars/4f2a", 200, SITE + "/ana/tool")], True),
         ([get(ME, T0, "/", 304), *[get(ME, T0, f"/{n}.css", 304, SITE + "/") for n in range(4)]], True),
         (visit(ME, T0, 1) + PROBES, False),
         ([get(ME, T0, "/"), *assets(ME, T0, "/", 60), *PROBES], False),  # one heavy page is no alibi

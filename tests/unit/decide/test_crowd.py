@@ -106,6 +106,28 @@ def test_another_phone_with_the_app_goes_on(tmp_path: Path) -> None:
     assert "203.0.113.77" not in {each.subject for each in played.of("ban")}
 
 
+def browsing_a_forge(rng: Random) -> tuple[str, str]:
+    """What residential proxies ask a forge for: anything deep, in any repository."""
+    owner, what = rng.choice(("ana", "club", "lea")), rng.choice(("commit", "blame/commit", "raw/commit"))
+    agent = f"Mozilla/5.0 (X11; Linux x86_64; rv:{rng.randrange(60, 140)}.0) Gecko/20100101 Firefox/140.0"
+    return f"GET /{owner}/tool-{rng.randrange(4)}/{what}/{rng.getrandbits(160):040x}", agent
+
+
+def test_a_forge_read_from_ever_new_addresses_goes_on_for_those_who_fetch_and_push(tmp_path: Path) -> None:
+    rng = Random(3)
+    machines = [f"192.0.2.{n}" for n in range(1, 9)]
+    fetches = [
+        line(START_TS + at, rng.choice(machines), f"GET /ana/tool-{at % 4}.git/info/refs?service=git-upload-pack", 200,
+             "-", "git/2.47.1")
+        for at in range(0, int(QUIET_S) + 300, 20)
+    ]  # fmt: skip
+    attack = crowd(5, QUIET_S, QUIET_S + 300, 6, browsing_a_forge)
+    played = Played(tmp_path, log(visitors(5, 0, QUIET_S + 300), fetches, attack))
+    paths = {each.signature.path for each in played.of("deny-request") if each.signature is not None}
+    assert "/*/*/commit/*" in paths
+    assert {ban.subject for ban in played.of("ban")}.isdisjoint(machines)
+
+
 def test_who_behaves_like_a_visitor_is_spared_as_soon_as_he_does(tmp_path: Path) -> None:
     """An administrator nobody knows logs in while guesses come from everywhere."""
 

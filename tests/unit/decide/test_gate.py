@@ -89,6 +89,8 @@ def test_pages_that_are_normal_can_still_be_asked_for_where_nobody_there_is_a_vi
         (XMLRPC, Signature("POST", "/xmlrpc.php"), "POST /xmlrpc.php"),
         ((("method", "GET"), ("query", "s=")), Signature("GET", query="s="), 'GET, query with "s="'),
         ((("method", "GET"),), None, "GET"),
+        ((("path", "/*/*/src/*/*"),), Signature(path="/*/*/src/*/*"), "/*/*/src/*/*"),
+        ((("path", "/*/*/src/*/*/*"),), None, "/*/*/src/*/*/*"),
         ((*SHOP, ("contact", "no referer")), None, "GET /shop/, no referer"),
         ((("protocol", "HTTP/1.0"),), None, "HTTP/1.0"),
     ],

@@ -79,6 +79,10 @@ def test_a_description_is_narrowed_by_what_all_share() -> None:
 def test_shapes() -> None:
     assert path_shapes("/shop/item/1234") == ("/shop/item/1234", "/shop/item/*")
     assert path_shapes("/") == ("/",)
+    assert path_shapes("/ana/tool/commit/4f2a") == ("/ana/tool/commit/4f2a", "/ana/tool/commit/*", "/*/*/commit/*")
+    assert path_shapes("/ana/tool/src/branch/main/a.c")[-1] == "/*/*/src/*/*/*"
+    assert path_shapes("/ana/tool/-/blame/main/a.c")[-1] == "/*/*/-/blame/*/*"
+    assert path_shapes("/ana/tool/issues")[-1] == "/*/*/issues"
     assert query_parts("s=abc&page=2") == ("s=", "s=abc", "page=", "page=2", "=")
     assert (
         agent_tokens("Mozilla/5.0 (compatible; Googlebot/2.1; +http://www.google.com/bot.html)")[1] == "Googlebot/2.1"

@@ -75,6 +75,16 @@ def test_who_asked_for_it_is_known_since_when_he_first_did() -> None:
     normal = learnt()
     assert normal.known_sources((("method", "POST"), ("path", "/xmlrpc.php"))) == {"192.0.2.7": T0}
     assert normal.known_sources((("user_agent", AGENT),)) == {}, "of agents alone nothing is known"
+    no_referer = (("contact", "no referer"),)
+    assert normal.known_sources(no_referer) == {"192.0.2.7": T0}, "nobody else's address is known"
+    assert normal.known_sources((("contact", "referer"),)) == {}
+
+
+def test_who_asked_for_the_most_is_the_last_to_make_room() -> None:
+    normal = Normal()
+    often = [request(f"GET /{name}.git/info/refs", 1, s9=T0) for name in "abc"]
+    normal.learn([*often, request("GET /a.git/info/refs", 1, s200=T0)], [], {}, T0, T0 + 300)
+    assert list(normal.known_sources((("method", "GET"),))) == ["192.0.2.200", "192.0.2.9"]
 
 
 def test_what_was_learnt_fades() -> None:

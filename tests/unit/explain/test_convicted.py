@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from explain_made import dossier, fact, request, visits
+from explain_made import START_TS, dossier, fact, request, visits
 
 from tocsin.explain.explain import explain
 from tocsin.explain.model import Incident
@@ -94,6 +94,46 @@ def test_passwords_tried_at_several_logins_at_once_are_guesses_and_hooks_are_non
     assert set(incident.ban) == set(crowd(360))
     assert not incident.deny
     assert not any(remedy.rule for remedy in incident.remedies)
+
+
+def forge(addresses: Sequence[str], start: float, end: float) -> list[HttpRequest]:
+    """A forge's deep pages, one for each address: no two have more in common than what they are of a repository."""
+    step = (end - start) / len(addresses)
+    deep = ("commit/{0}", "src/commit/{0}/a/b.c", "blame/commit/{0}/a.c", "raw/commit/{0}/b.c", "compare/{0}...{0}")
+    return [
+        request(
+            start + i * step,
+            address,
+            f"/{('ana', 'club', 'lea')[i % 3]}/tool-{i % 7}/{deep[i % 5].format(f'{i * 7919:040x}')}",
+            user_agent=f"Mozilla/5.0 (X11; rv:{60 + i % 80}.0) Firefox/{60 + i % 80}.0",
+        )
+        for i, address in enumerate(addresses)
+    ]
+
+
+def git(start: float, end: float) -> list[HttpRequest]:
+    """A machine that fetches all the time."""
+    path = "/ana/tool-1.git/info/refs?service=git-upload-pack"
+    return [request(ts, "192.0.2.9", path, user_agent="git/2.47.1") for ts in range(int(start), int(end), 30)]
+
+
+def test_who_reads_a_forge_to_death_is_convicted_though_no_two_ask_for_the_same() -> None:
+    incident = only([*visits(0, 720), *git(0, 720), *forge(crowd(600), 500, 700)])
+    assert incident.cause == "distributed-flood"
+    assert set(incident.ban) == set(crowd(600))
+    named = incident.suspects[0].name.args
+    assert "/*/*/" in str(named["requests"])
+
+
+def test_what_rose_for_hours_is_held_against_the_days_before_and_all_who_sent_it_are_found() -> None:
+    day = 86400.0
+    usual = [one for at in (-2 * day, -day, 0.0) for one in (*visits(at, at + 9000, 20.0), *git(at, at + 9000))]
+    incident = only([*usual, *forge(crowd(4000), 1000, 8000)], 7900)
+    assert incident.cause == "distributed-flood"
+    assert set(incident.ban) <= set(crowd(4000))
+    assert len(incident.ban) > 3900, "also those who came hours before"
+    assert incident.onset <= START_TS + 1900
+    assert any("came since" in note.text for note in incident.notes)
 
 
 def test_where_no_kind_of_a_broad_class_rose_nobody_is_convicted() -> None:

@@ -37,6 +37,8 @@ nobody is to be banned, and no cache can answer these: have as many workers as t
   in at a time
 = personne n’est à bannir, et aucun cache ne peut répondre : autant de processus serveur que la mémoire en supporte, ou
   moins de visiteurs admis à la fois
+such requests came since {ts:time} at least: their number, and whom to ban, are of all that time
+= ces requêtes sont venues depuis le {ts:time} au moins : leur nombre, et qui bannir, valent pour tout ce temps
 such requests went on after the last symptom until {ts:time} at least: their number, and whom to ban, are of all that
   time
 = ces requêtes ont continué après le dernier symptôme, au moins jusqu’au {ts:time} : leur nombre, et qui bannir, valent

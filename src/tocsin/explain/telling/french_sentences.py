@@ -207,6 +207,10 @@ it sent such requests before, too, and no more often now
 = {requests} requête{requests:s} en {span:span} d’un seul client, qui dit ce qu’il est ; {share:share} de la surcharge
 {requests}
 = {requests}
+{requests} and {others}
+= {requests} et {others}
+{requests}, {others} and the like
+= {requests}, {others} et semblables
 all requests
 = toutes les requêtes
 it began {span:span} after the first symptom: rather an effect
