@@ -32,7 +32,8 @@ from tocsin.detect.books import Strike
 from tocsin.detect.contrast import Feature
 from tocsin.detect.evidence import Row
 from tocsin.detect.normal import CHAPTER_S, FIRST_KEPT, SOURCES_KEPT, Asked, Normal, Request
-from tocsin.model import HttpRequest, Sample
+from tocsin.model import HttpRequest
+from tocsin.server_events import Sample
 
 SEEN_A_SECOND = 6.0
 MASK_MAX = 0xFFF

@@ -10,7 +10,7 @@ from msgspec import Struct
 from tocsin.explain.model import Fact
 from tocsin.explain.symptoms import events, is_serving
 from tocsin.formats.services import service_name
-from tocsin.model import AppError, ProcessKilled, Sample, ServiceState
+from tocsin.server_events import AppError, ProcessKilled, Sample, ServiceState
 
 _AMBIGUOUS = frozenset(
     (

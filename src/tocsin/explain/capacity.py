@@ -8,7 +8,7 @@ from msgspec import Struct
 
 from tocsin.explain.model import Fact
 from tocsin.explain.symptoms import events
-from tocsin.model import LimitReached, Processes, Sample
+from tocsin.server_events import LimitReached, Processes, Sample
 
 WORKERS = ("apache2", "httpd", "php-fpm", "php-cgi")
 """Programs whose processes each hold one request, by the beginning of their names."""

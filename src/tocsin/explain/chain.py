@@ -11,7 +11,7 @@ from tocsin.explain.capacity import Capacity
 from tocsin.explain.incident import Trouble
 from tocsin.explain.model import Accesses, Fact, Link, Said, say
 from tocsin.explain.symptoms import events, is_serving
-from tocsin.model import (
+from tocsin.server_events import (
     AppError,
     Changed,
     JobStarted,

@@ -15,7 +15,7 @@ from tocsin.explain.load import Load
 from tocsin.explain.losses import failures_of
 from tocsin.explain.model import Accesses, Actor, Fact, Suspect, say
 from tocsin.explain.symptoms import events
-from tocsin.model import LimitReached, ProcessKilled, Sample, StorageError
+from tocsin.server_events import LimitReached, ProcessKilled, Sample, StorageError
 
 _HOLDS_NOTHING = frozenset(("TIME_WAIT", "FIN_WAIT1", "FIN_WAIT2", "LAST_ACK", "CLOSING"))
 """States of connections that no worker serves any more."""

@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 
 from tocsin.explain.model import Fact
-from tocsin.model import ServiceState
+from tocsin.server_events import ServiceState
 
 _DOWN = frozenset(("died", "failed", "refused", "stopped"))
 _NOT_BACK = _DOWN | {"restarting", "recovered"}

@@ -16,7 +16,7 @@ from tocsin.explain.model import Dossier, Fact, Incident, Report, Said, say
 from tocsin.explain.symptoms import events, symptoms_of
 from tocsin.explain.verdict import case_of, judge
 from tocsin.formats.services import service_name
-from tocsin.model import ProcessKilled
+from tocsin.server_events import ProcessKilled
 
 _MOST_INCIDENTS = 50
 """Of more outages, the last ones: who looks for a cause wants the latest first of all."""

@@ -12,7 +12,7 @@ from tocsin.explain.incident import Trouble
 from tocsin.explain.load import Load
 from tocsin.explain.model import Fact, Said, Suspect, Value, say
 from tocsin.explain.symptoms import events, is_serving
-from tocsin.model import JobStarted, Processes, ProcessKilled, Sample
+from tocsin.server_events import JobStarted, Processes, ProcessKilled, Sample
 
 _BEFORE_S = 900.0
 """How long before the first symptom a job or a change may have begun."""

@@ -14,7 +14,7 @@ from tocsin.explain.accuse import Accused
 from tocsin.explain.incident import Trouble
 from tocsin.explain.model import Fact, Said, Suspect, Value, say
 from tocsin.explain.symptoms import events, is_serving
-from tocsin.model import AppError, Changed, ProcessKilled, ServiceState, StorageError
+from tocsin.server_events import AppError, Changed, ProcessKilled, ServiceState, StorageError
 
 _FATAL_SIGNALS = frozenset(("SEGV", "ABRT", "BUS", "ILL", "FPE", "SYS", "TRAP"))
 _SEEN = 0.9

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from tocsin.explain.incident import Trouble
 from tocsin.explain.model import Coverage, Fact, Link, say
 from tocsin.explain.symptoms import events, is_standstill
-from tocsin.model import ServiceState, Stall
+from tocsin.server_events import ServiceState, Stall
 
 _SHUTDOWN_S = 900.0
 """A shutdown, and a boot after it, take no longer."""

@@ -11,7 +11,8 @@ from typing import Literal, Protocol, TypeAlias
 
 from msgspec import Struct
 
-from tocsin.model import AuthAttempt, ServerEvent, Signature
+from tocsin.model import AuthAttempt, Signature
+from tocsin.server_events import ServerEvent
 
 Value: TypeAlias = "str | int | float | Said | None"
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from tocsin.explain.appservers import own_name
 from tocsin.explain.model import Fact, Remedy, Suspect, say
 from tocsin.explain.symptoms import events
-from tocsin.model import LimitReached, ProcessKilled, Sample
+from tocsin.server_events import LimitReached, ProcessKilled, Sample
 
 _UNIT = re.compile(r"[A-Za-z0-9][\w.@:-]{0,100}").fullmatch
 _CONTAINER = re.compile(r"(docker|libpod)-([0-9a-f]{12})").fullmatch

@@ -19,8 +19,9 @@ from tocsin.explain.robots import genuine, slower
 from tocsin.explain.sockets import opening
 from tocsin.explain.suspects import Carried
 from tocsin.explain.symptoms import events, is_serving
-from tocsin.model import AppError, LimitReached, ServiceState, Signature
+from tocsin.model import Signature
 from tocsin.rules import RuleErrors, read_rules
+from tocsin.server_events import AppError, LimitReached, ServiceState
 
 _MARGIN = 0.9
 """Of the workers that fit into memory, so many are advised: caches want room, too."""

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 
 from tocsin.explain.model import Fact, Remedy, say
 from tocsin.explain.symptoms import events
-from tocsin.model import AppError, ServiceState
+from tocsin.server_events import AppError, ServiceState
 
 _LEAST = 5
 _FORBIDDEN = re.compile(r"\(13(?::|\)) ?Permission denied")

@@ -15,14 +15,7 @@ from msgspec import Struct
 
 from tocsin.explain.downtime import Downtimes
 from tocsin.explain.model import Accesses, Dossier, Fact, Rate, Said, say
-from tocsin.model import (
-    AppError,
-    LimitReached,
-    ProcessKilled,
-    ServiceState,
-    Stall,
-    StorageError,
-)
+from tocsin.server_events import AppError, LimitReached, ProcessKilled, ServiceState, Stall, StorageError
 
 STEP_S = 60.0
 """In which the requests are looked at."""

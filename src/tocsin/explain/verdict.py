@@ -38,7 +38,8 @@ from tocsin.explain.suspects import by_subject, carried
 from tocsin.explain.symptoms import events
 from tocsin.explain.timeline import timeline_of
 from tocsin.explain.waiting import full_of
-from tocsin.model import LimitReached, ProcessKilled, Signature
+from tocsin.model import Signature
+from tocsin.server_events import LimitReached, ProcessKilled
 
 AROUND_S = 3600.0
 """Facts of so long before an outage may belong to it."""

@@ -10,7 +10,7 @@ from tocsin.explain.load import Load, key_of, kind_of
 from tocsin.explain.model import Accesses, Fact
 from tocsin.explain.suspects import Carried
 from tocsin.explain.symptoms import events
-from tocsin.model import LimitReached
+from tocsin.server_events import LimitReached
 
 _JUST_BEFORE_S = 20.0
 _AT_ONCE_S = 5.0

@@ -25,7 +25,7 @@ from tocsin.formats.entries import DETAIL_CHARACTERS, Entries, cut, errno_event,
 from tocsin.formats.heard import Hours
 from tocsin.formats.php_messages import php_event, relayed_event
 from tocsin.formats.told import Told
-from tocsin.model import AppError, LimitReached, ProcessKilled, ServerEvent, ServiceState
+from tocsin.server_events import AppError, LimitReached, ProcessKilled, ServerEvent, ServiceState
 
 _SERVICE = "apache2"
 _ERRNO = r"\((?:[A-Z]{2,4} )?(?P<errno>[0-9]{1,9})\)[^:\[\]]{1,120}: "

@@ -25,7 +25,8 @@ from tocsin.formats.postgres import PostgresLog
 from tocsin.formats.services import service_name
 from tocsin.formats.sshd import TAGS, login_event
 from tocsin.formats.told import Told
-from tocsin.model import AuthAttempt, JobStarted, ServerEvent, ServiceState, StorageError
+from tocsin.model import AuthAttempt
+from tocsin.server_events import JobStarted, ServerEvent, ServiceState, StorageError
 
 COMMAND_CHARACTERS = 500
 

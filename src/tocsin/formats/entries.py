@@ -9,7 +9,8 @@ from datetime import UTC
 from tocsin.formats.base import Anchor
 from tocsin.formats.heard import LONGEST
 from tocsin.formats.told import TEXT_CHARACTERS, Clock, Told
-from tocsin.model import AppError, AuthAttempt, LimitReached, ServerEvent, StorageError
+from tocsin.model import AuthAttempt
+from tocsin.server_events import AppError, LimitReached, ServerEvent, StorageError
 
 _NUMBERED = {
     "4": "ILL", "5": "TRAP", "6": "ABRT", "7": "BUS", "8": "FPE", "9": "KILL", "11": "SEGV", "24": "XCPU",

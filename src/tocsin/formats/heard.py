@@ -9,7 +9,8 @@ from msgspec import Struct
 
 from tocsin.formats.base import CACHE_ENTRIES, Anchor, remember
 from tocsin.formats.told import Clock, Told
-from tocsin.model import AuthAttempt, ServerEvent
+from tocsin.model import AuthAttempt
+from tocsin.server_events import ServerEvent
 
 _HOUR_S = 3600
 

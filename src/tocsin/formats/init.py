@@ -16,7 +16,7 @@ from tocsin.formats.heard import Heard, Lately
 from tocsin.formats.oom import unit_of
 from tocsin.formats.services import service_name
 from tocsin.formats.told import Told
-from tocsin.model import JobStarted, ProcessKilled, ServerEvent, ServiceState, Stall
+from tocsin.server_events import JobStarted, ProcessKilled, ServerEvent, ServiceState, Stall
 
 State = Literal["started", "reloaded", "stopping", "stopped", "died", "restarting", "failed", "refused", "recovered"]
 

@@ -15,7 +15,7 @@ from tocsin.formats.base import Anchor
 from tocsin.formats.dates import Stamp, iso_ts, time_piece
 from tocsin.formats.entries import Entries
 from tocsin.formats.told import Told
-from tocsin.model import Banned, Changed, JobStarted
+from tocsin.server_events import Banned, Changed, JobStarted
 
 LINE_CHARACTERS = 4096
 PACKAGES_CHARACTERS = 500_000

@@ -16,7 +16,7 @@ from tocsin.formats.heard import Heard, looked_at
 from tocsin.formats.init import InitMessages
 from tocsin.formats.oom import OomReports, unit_of
 from tocsin.formats.told import TEXT_CHARACTERS, Clock, Told
-from tocsin.model import ClockTie, LimitReached, ProcessKilled, ServerEvent, ServiceState, Stall, StorageError
+from tocsin.server_events import ClockTie, LimitReached, ProcessKilled, ServerEvent, ServiceState, Stall, StorageError
 
 # The parts that `dmesg` may put in front: level, `-x`'s words, the time, the caller of newer kernels.
 _UPTIME = r"\[ *(?P<uptime>[0-9]{1,10}\.[0-9]{6})\](?:\[ *[TC][0-9]{1,10}\])?"

@@ -18,7 +18,7 @@ from tocsin.formats.dates import Stamp, time_piece
 from tocsin.formats.entries import DETAIL_CHARACTERS, Entries, cut
 from tocsin.formats.mysql_messages import Head, foreign, head_of, mysql_event, mysql_message
 from tocsin.formats.told import Told
-from tocsin.model import ServiceState
+from tocsin.server_events import ServiceState
 
 __all__ = ["MysqlError", "mysql_message"]
 

@@ -15,7 +15,7 @@ from msgspec import Struct
 
 from tocsin.formats.addresses import canonical
 from tocsin.formats.entries import DETAIL_CHARACTERS, cut, errno_event, fatal_signal
-from tocsin.model import AppError, LimitReached, ProcessKilled, ServerEvent, ServiceState, Stall, StorageError
+from tocsin.server_events import AppError, LimitReached, ProcessKilled, ServerEvent, ServiceState, Stall, StorageError
 
 # a message of 5.5 may begin with its subsystem or with the program's path
 _BY = r"(?:\S{1,200}: )?"

@@ -17,7 +17,7 @@ from tocsin.formats.base import Anchor
 from tocsin.formats.dates import Stamp, iso_ts, time_piece
 from tocsin.formats.entries import Entries, cut
 from tocsin.formats.told import Told
-from tocsin.model import SlowQuery
+from tocsin.server_events import SlowQuery
 
 QUERY_CHARACTERS = 500
 _LONGEST_STATEMENT = 1 << 20

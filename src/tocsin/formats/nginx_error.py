@@ -22,7 +22,7 @@ from tocsin.formats.heard import Hours
 from tocsin.formats.php_messages import relayed_event
 from tocsin.formats.services import service_name
 from tocsin.formats.told import Told
-from tocsin.model import AppError, LimitReached, ProcessKilled, ServerEvent, ServiceState
+from tocsin.server_events import AppError, LimitReached, ProcessKilled, ServerEvent, ServiceState
 
 _SERVICE = "nginx"
 _LINE = re.compile(

@@ -19,7 +19,7 @@ from tocsin.formats.heard import Heard, Lately
 from tocsin.formats.oom_table import PAGE_BYTES, TaskTable
 from tocsin.formats.services import service_name
 from tocsin.formats.told import Told
-from tocsin.model import ProcessKilled, Sample
+from tocsin.server_events import ProcessKilled, Sample
 
 SMEARED_S = 3600.0
 """How long syslog may take to write one report down: 47 minutes have been seen (a 256 MB machine, 2009)."""

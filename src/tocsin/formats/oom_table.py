@@ -6,7 +6,7 @@ import re
 
 from msgspec import Struct
 
-from tocsin.model import Processes
+from tocsin.server_events import Processes
 
 PAGE_BYTES = 4096
 MOST_TASKS = 65536

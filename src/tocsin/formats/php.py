@@ -19,7 +19,7 @@ from tocsin.formats.dates import Stamp, time_piece
 from tocsin.formats.entries import DETAIL_CHARACTERS, Entries, cut, errno_event, fatal_signal
 from tocsin.formats.php_messages import php_event
 from tocsin.formats.told import TEXT_CHARACTERS, Told
-from tocsin.model import AppError, LimitReached, ProcessKilled, ServerEvent, ServiceState
+from tocsin.server_events import AppError, LimitReached, ProcessKilled, ServerEvent, ServiceState
 
 _FPM = "php-fpm"
 _TIME = r"\[(?P<time>[0-9]{2}-[A-Z][a-z]{2}-[0-9]{4} [0-9]{2}:[0-9]{2}:[0-9]{2})(?P<fraction>\.[0-9]{1,6})?"

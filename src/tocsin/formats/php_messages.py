@@ -13,7 +13,7 @@ import re
 from typing import Literal
 
 from tocsin.formats.entries import DETAIL_CHARACTERS
-from tocsin.model import AppError, ServerEvent, StorageError
+from tocsin.server_events import AppError, ServerEvent, StorageError
 
 Symptom = Literal["database-down", "backend-slow", "out-of-memory", "fatal"]
 

@@ -17,7 +17,15 @@ from tocsin.formats.base import Anchor
 from tocsin.formats.dates import Stamp, time_piece
 from tocsin.formats.entries import DETAIL_CHARACTERS, Entries, cut, fatal_signal
 from tocsin.formats.told import Told
-from tocsin.model import AppError, LimitReached, ProcessKilled, ServerEvent, ServiceState, SlowQuery, StorageError
+from tocsin.server_events import (
+    AppError,
+    LimitReached,
+    ProcessKilled,
+    ServerEvent,
+    ServiceState,
+    SlowQuery,
+    StorageError,
+)
 
 _SERVICE = "postgresql"
 QUERY_CHARACTERS = 500

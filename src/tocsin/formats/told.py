@@ -12,7 +12,8 @@ from typing import Literal, Protocol
 from msgspec import Struct
 
 from tocsin.formats.base import Anchor
-from tocsin.model import AuthAttempt, ServerEvent
+from tocsin.model import AuthAttempt
+from tocsin.server_events import ServerEvent
 
 Clock = Literal["zone", "local", "uptime"]
 """By which clock a time stands: with its own zone, in the server's unsaid zone (the anchor's was taken), or seconds

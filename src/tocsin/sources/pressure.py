@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from tocsin.model import Sample
+from tocsin.server_events import Sample
 
 RESOURCES = ("memory", "io", "cpu")
 _SOME = re.compile(r"^some avg10=([0-9]{1,3}\.[0-9]{2}) ")

@@ -11,7 +11,8 @@ from tocsin.detect.contrast import features_of
 from tocsin.explain.load import ASSET
 from tocsin.explain.model import Dossier, Fact, Group, Profile, Quote, Rate, Step
 from tocsin.formats import Anchor, combined
-from tocsin.model import AuthAttempt, HttpRequest, ServerEvent, Signature
+from tocsin.model import AuthAttempt, HttpRequest, Signature
+from tocsin.server_events import ServerEvent
 
 START_TS = 1_790_000_000.0
 BROWSER = "Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.0"

@@ -11,7 +11,7 @@ from msgspec.structs import replace
 from tocsin.explain.evidence.clocks import Lateness, ServerZone, Voice, anchor_ts, named_offsets, repair, uptime_of
 from tocsin.explain.evidence.gaps import Minute, gaps_of
 from tocsin.formats.told import Clock, Told
-from tocsin.model import ClockTie, ProcessKilled, ServerEvent, ServiceState
+from tocsin.server_events import ClockTie, ProcessKilled, ServerEvent, ServiceState
 
 JUNE_TS = 1_466_208_000.0  # 18 June 2016, 00:00 UTC
 DAY_S = 86400

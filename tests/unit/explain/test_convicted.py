@@ -8,7 +8,8 @@ from explain_made import START_TS, dossier, fact, request, visits
 
 from tocsin.explain.explain import explain
 from tocsin.explain.model import Incident
-from tocsin.model import HttpRequest, LimitReached
+from tocsin.model import HttpRequest
+from tocsin.server_events import LimitReached
 
 BINGBOT = "Mozilla/5.0 (compatible; bingbot/2.0; +http://www.bing.com/bingbot.htm)"
 

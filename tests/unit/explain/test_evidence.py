@@ -20,7 +20,8 @@ from tocsin.explain.evidence.gather import gather
 from tocsin.explain.evidence.machine import find_own
 from tocsin.explain.model import Coverage, Dossier
 from tocsin.formats import Anchor
-from tocsin.model import AppError, LimitReached, ProcessKilled, Signature
+from tocsin.model import Signature
+from tocsin.server_events import AppError, LimitReached, ProcessKilled
 
 BASE_TS = 1_466_421_600  # 20 June 2016, 13:20 at +0200
 NOW_TS = 1_700_000_000.0

@@ -8,7 +8,8 @@ from msgspec import structs
 
 from tocsin.explain.explain import explain
 from tocsin.explain.model import Fact, Incident
-from tocsin.model import AppError, HttpRequest, LimitReached, Processes, ProcessKilled, Sample, ServiceState, Signature
+from tocsin.model import HttpRequest, Signature
+from tocsin.server_events import AppError, LimitReached, Processes, ProcessKilled, Sample, ServiceState
 
 APP = "okhttp/4.9.3"
 

@@ -9,7 +9,7 @@ from test_verdict import only
 
 from tocsin.explain.model import Fact, Incident
 from tocsin.explain.telling.words import Language
-from tocsin.model import AppError, JobStarted, LimitReached, Processes, ProcessKilled, Sample
+from tocsin.server_events import AppError, JobStarted, LimitReached, Processes, ProcessKilled, Sample
 
 MIB = 1 << 20
 MISSED = [fact(601 + i, AppError(0.0, "nginx", "error", symptom="backend-down"), "refused") for i in range(9)]

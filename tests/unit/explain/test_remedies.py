@@ -17,8 +17,9 @@ from tocsin.explain.effect import with_effects
 from tocsin.explain.model import Cause, Coverage, Incident, Remedy, Report, Suspect, say
 from tocsin.explain.remedies import denial_of, name_of, remedies_of, server_of, toml_of
 from tocsin.explain.suspects import Carried
-from tocsin.model import AppError, HttpRequest, LimitReached, Processes, Sample, Signature
+from tocsin.model import HttpRequest, Signature
 from tocsin.rules import compile_rule, read_rules
+from tocsin.server_events import AppError, LimitReached, Processes, Sample
 
 LINE = '{} - - [14/Sep/2026:13:33:{:02} +0000] "POST /xmlrpc.php HTTP/1.1" 200 5 "-" "x"\n'
 BY_HAND = "tocsin ban 203.0.113.0 --for 1d"

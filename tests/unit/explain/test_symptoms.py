@@ -10,7 +10,8 @@ from tocsin.explain.downtime import down_at_last
 from tocsin.explain.incident import troubles_of
 from tocsin.explain.model import Coverage, Fact
 from tocsin.explain.symptoms import symptoms_of
-from tocsin.model import AppError, HttpRequest, LimitReached, ProcessKilled, ServerEvent, ServiceState, StorageError
+from tocsin.model import HttpRequest
+from tocsin.server_events import AppError, LimitReached, ProcessKilled, ServerEvent, ServiceState, StorageError
 
 OUTAGES: list[ServerEvent] = [
     ProcessKilled(0.0, "apache2", 1, "oom"),

@@ -12,7 +12,8 @@ from tocsin.explain.explain import explain
 from tocsin.explain.model import Coverage, Fact, Incident, Link, Report, say
 from tocsin.explain.telling.render import render
 from tocsin.explain.telling.words import Language
-from tocsin.model import AppError, HttpRequest, LimitReached, ServiceState, Stall
+from tocsin.model import HttpRequest
+from tocsin.server_events import AppError, LimitReached, ServiceState, Stall
 
 
 def shown(report: Report) -> list[str]:

@@ -10,10 +10,10 @@ from msgspec import structs
 
 from tocsin.explain.explain import explain
 from tocsin.explain.model import Fact, Incident
-from tocsin.model import (
+from tocsin.model import HttpRequest
+from tocsin.server_events import (
     AppError,
     Changed,
-    HttpRequest,
     JobStarted,
     LimitReached,
     Processes,

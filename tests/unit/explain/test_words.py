@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from tocsin.explain.model import Cause, Said, say
 from tocsin.explain.telling.french import FRENCH, WORDS
 from tocsin.explain.telling.words import FORMATS, HARD_SPACE, MOST_CHARS, PLACE, Language, chosen, typeset
-from tocsin.model import AppError, StorageError
+from tocsin.server_events import AppError, StorageError
 
 SOURCE = Path(__file__).parents[3] / "src" / "tocsin"
 PARIS = ZoneInfo("Europe/Paris")

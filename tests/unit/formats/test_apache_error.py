@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from tocsin.formats.apache_error import ApacheError, apache_message
 from tocsin.formats.base import Anchor
-from tocsin.model import AppError, LimitReached, ProcessKilled, ServerEvent, ServiceState, StorageError
+from tocsin.server_events import AppError, LimitReached, ProcessKilled, ServerEvent, ServiceState, StorageError
 
 ANCHOR = Anchor(1700000000.0, UTC)
 T24 = "[Fri Oct 08 14:08:06.376261 2021]"

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from tocsin.formats import Anchor
 from tocsin.formats.jobs import AptHistory, DpkgLog, Fail2banLog
 from tocsin.formats.told import Told
-from tocsin.model import Banned, Changed, JobStarted
+from tocsin.server_events import Banned, Changed, JobStarted
 
 ANCHOR = Anchor(1795340000.0, UTC)  # 22 November 2026
 

@@ -11,15 +11,7 @@ import pytest
 from tocsin.formats.base import Anchor
 from tocsin.formats.kernel import KernelLog
 from tocsin.formats.told import Told
-from tocsin.model import (
-    ClockTie,
-    LimitReached,
-    ProcessKilled,
-    ServerEvent,
-    ServiceState,
-    Stall,
-    StorageError,
-)
+from tocsin.server_events import ClockTie, LimitReached, ProcessKilled, ServerEvent, ServiceState, Stall, StorageError
 
 ANCHOR = Anchor(1700000000.0, UTC)  # 14 November 2023
 UP = 4747880.5

@@ -13,7 +13,7 @@ from tocsin.formats.kernel import KernelLog
 from tocsin.formats.oom import unit_of
 from tocsin.formats.oom_table import TaskTable
 from tocsin.formats.system import SystemLog
-from tocsin.model import Processes, ProcessKilled, Sample, ServiceState
+from tocsin.server_events import Processes, ProcessKilled, Sample, ServiceState
 
 ANCHOR = Anchor(1700000000.0, UTC)
 PAGE = 4096

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from tocsin.formats.base import Anchor
 from tocsin.formats.mysql import MysqlError, mysql_message
 from tocsin.formats.told import Told
-from tocsin.model import AppError, LimitReached, ProcessKilled, ServerEvent, ServiceState, Stall, StorageError
+from tocsin.server_events import AppError, LimitReached, ProcessKilled, ServerEvent, ServiceState, Stall, StorageError
 
 ANCHOR = Anchor(1700000000.0, UTC)
 TS = 1400661203.0

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from tocsin.formats.base import Anchor
 from tocsin.formats.mysql_slow import MysqlSlow
 from tocsin.formats.told import Told
-from tocsin.model import SlowQuery
+from tocsin.server_events import SlowQuery
 
 ANCHOR = Anchor(1800000000.0, UTC)
 

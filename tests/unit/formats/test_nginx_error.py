@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from tocsin.formats.base import Anchor
 from tocsin.formats.nginx_error import NginxError
-from tocsin.model import AppError, LimitReached, ProcessKilled, ServerEvent, ServiceState, StorageError
+from tocsin.server_events import AppError, LimitReached, ProcessKilled, ServerEvent, ServiceState, StorageError
 
 ANCHOR = Anchor(1700000000.0, UTC)
 HEAD = "2015/10/29 20:01:02 [error] 256554#0: *99927 "

@@ -15,7 +15,7 @@ from tocsin.formats.base import Anchor
 from tocsin.formats.entries import Entries
 from tocsin.formats.php import FpmLog, FpmSlow, PhpErrors
 from tocsin.formats.told import Told
-from tocsin.model import AppError, LimitReached, ProcessKilled, ServiceState, StorageError
+from tocsin.server_events import AppError, LimitReached, ProcessKilled, ServiceState, StorageError
 
 ANCHOR = Anchor(1700000000.0, UTC)
 TS = 1343296199.0

@@ -12,7 +12,15 @@ from hypothesis import strategies as st
 
 from tocsin.formats.base import Anchor
 from tocsin.formats.postgres import PostgresLog
-from tocsin.model import AppError, LimitReached, ProcessKilled, ServerEvent, ServiceState, SlowQuery, StorageError
+from tocsin.server_events import (
+    AppError,
+    LimitReached,
+    ProcessKilled,
+    ServerEvent,
+    ServiceState,
+    SlowQuery,
+    StorageError,
+)
 
 ANCHOR = Anchor(1700000000.0, UTC)
 HEAD = "2021-09-09 18:15:08.250 UTC [560567] "

@@ -15,7 +15,7 @@ from tocsin.formats.snapshots.processes import base_name
 from tocsin.formats.snapshots.snapshot import Snapshot
 from tocsin.formats.snapshots.times import date_of
 from tocsin.formats.told import Told
-from tocsin.model import Connections, Filesystem, Processes, Sample
+from tocsin.server_events import Connections, Filesystem, Processes, Sample
 
 PARIS = ZoneInfo("Europe/Paris")
 MIB = 1 << 20

@@ -13,8 +13,8 @@ from tocsin.formats.base import Anchor
 from tocsin.formats.services import service_name
 from tocsin.formats.system import SystemLog
 from tocsin.formats.told import Told
-from tocsin.model import (
-    AuthAttempt,
+from tocsin.model import AuthAttempt
+from tocsin.server_events import (
     ClockTie,
     JobStarted,
     LimitReached,

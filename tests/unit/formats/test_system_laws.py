@@ -15,7 +15,8 @@ from tocsin.formats.base import Anchor
 from tocsin.formats.kernel import KernelLog
 from tocsin.formats.system import SystemLog
 from tocsin.formats.told import TEXT_CHARACTERS
-from tocsin.model import AuthAttempt, ClockTie, ServerEvent
+from tocsin.model import AuthAttempt
+from tocsin.server_events import ClockTie, ServerEvent
 
 LAW = settings(derandomize=True, max_examples=200)
 ANCHOR = Anchor(1700000000.0, UTC)

@@ -19,7 +19,7 @@ from msgspec.structs import replace
 
 from tocsin.explain.model import Fact, Said, say
 from tocsin.formats.told import Told
-from tocsin.model import ClockTie
+from tocsin.server_events import ClockTie
 
 HALF_YEAR_S = 182.6 * 86400
 LATE_S = 5.0

@@ -21,7 +21,8 @@ from tocsin.formats.access import COMBINED, COMMON, VHOST_COMBINED
 from tocsin.formats.sniff import NGINX_MAIN
 from tocsin.formats.tellers import teller_for
 from tocsin.formats.told import Teller
-from tocsin.model import ClockTie, HttpRequest
+from tocsin.model import HttpRequest
+from tocsin.server_events import ClockTie
 from tocsin.sources.finished import STANDARD_INPUT, read_finished
 from tocsin.sources.notice import SourceError
 from tocsin.sources.rotation import base_of, rotation_of

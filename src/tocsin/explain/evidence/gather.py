@@ -20,7 +20,8 @@ from tocsin.explain.evidence.noaccesses import NoAccesses
 from tocsin.explain.model import Accesses, Coverage, Dossier, Gap, Said, say
 from tocsin.formats import Anchor
 from tocsin.formats.told import Teller
-from tocsin.model import AppError, AuthAttempt, Batch
+from tocsin.model import AuthAttempt, Batch
+from tocsin.server_events import AppError
 from tocsin.sources.finished import read_finished
 from tocsin.sources.lines import MAX_LINE_BYTES
 from tocsin.sources.notice import SourceError

@@ -12,7 +12,8 @@ from tocsin.explain.evidence.gaps import Minute
 from tocsin.explain.model import Said, say
 from tocsin.formats import Anchor
 from tocsin.formats.told import Teller, Told
-from tocsin.model import AppError, AuthAttempt, Banned, ClockTie, Sample
+from tocsin.model import AuthAttempt
+from tocsin.server_events import AppError, Banned, ClockTie, Sample
 
 _MOST = (10_000, 7_000, 3_000)
 """Facts of each weight (see `_weight`) that are kept; from half of them on, what is of a kind is told once a minute."""

@@ -12,7 +12,7 @@ from shutil import which
 from tocsin.explain.evidence.archives import stage
 from tocsin.explain.evidence.files import File, Found, find
 from tocsin.explain.model import say
-from tocsin.model import ClockTie
+from tocsin.server_events import ClockTie
 from tocsin.sources.discovery import Discovery, discover
 from tocsin.sources.found import FoundLog
 from tocsin.sources.journal import Journal

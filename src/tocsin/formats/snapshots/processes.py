@@ -11,7 +11,7 @@ import re
 from msgspec import Struct
 
 from tocsin.formats.snapshots.units import load_of, size
-from tocsin.model import Processes, Sample
+from tocsin.server_events import Processes, Sample
 
 MOST_NAMES = 500
 COMMAND_CHARACTERS = 200

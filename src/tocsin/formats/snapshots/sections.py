@@ -9,7 +9,7 @@ import re
 from typing import Protocol
 
 from tocsin.formats.snapshots.units import decimal, load_of, size, whole
-from tocsin.model import Filesystem, Sample
+from tocsin.server_events import Filesystem, Sample
 
 Seen = tuple[Sample, int, str]
 """A sample, and the number and text of the line that tells most of it."""

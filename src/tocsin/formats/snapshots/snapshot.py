@@ -35,7 +35,7 @@ from tocsin.formats.snapshots.sockets import CountsSection, SocketsSection, sock
 from tocsin.formats.snapshots.times import Clockwork, before, date_of, day_seconds
 from tocsin.formats.snapshots.vmstat import VmstatSection, is_vmstat
 from tocsin.formats.told import TEXT_CHARACTERS, Clock, Told
-from tocsin.model import Sample
+from tocsin.server_events import Sample
 
 LINE_CHARACTERS = 4096
 """What of a line is read."""

@@ -6,7 +6,7 @@ import re
 
 from tocsin.formats.addresses import canonical
 from tocsin.formats.snapshots.sections import Seen
-from tocsin.model import Connections, Processes, Sample
+from tocsin.server_events import Connections, Processes, Sample
 
 MOST_ADDRESSES = 10_000
 

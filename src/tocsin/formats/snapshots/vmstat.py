@@ -6,7 +6,7 @@ from tocsin.formats.base import Anchor
 from tocsin.formats.dates import iso_ts
 from tocsin.formats.snapshots.sections import Seen
 from tocsin.formats.snapshots.units import size, whole
-from tocsin.model import Sample
+from tocsin.server_events import Sample
 
 MOST_STAMPED = 100_000
 SOONEST_HEADER = 10
