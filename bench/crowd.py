@@ -1,6 +1,6 @@
 """`make bench-crowd`: the attacker who never comes back with the same address, beside fail2ban, as tables.
 
-    .venv/bin/python bench/crowd.py [--seeds N,N...] [--live] [KIND...]      KIND: a to h, all without one
+    .venv/bin/python bench/crowd.py [--seeds N,N...] [--live] [KIND...]      KIND: a to i, all without one
 
 Each kind is drawn with each seed (default 1,2,3), runs with all shipped rules and, where an attack has no rule of its
 own to be stopped by, with `--only contrast`; each time over the log as it is and as guard would have seen it. A figure
@@ -29,7 +29,7 @@ from run import RESULTS, keep, row
 from throughput import fail2ban_installed
 
 SEEDS = (1, 2, 3)
-ALONE = "bcdeh"  # those that contrast has to carry without any rule
+ALONE = "bcdehi"  # those that contrast has to carry without any rule
 ASKED_90, ASKED_120, ASKED_FEW = 95.0, 99.0, 90.0
 TITLES = {
     "a": "false Googlebots, one POST each, forty /24s",
@@ -40,6 +40,7 @@ TITLES = {
     "f": "a surge of genuine visitors",
     "g": "a quiet week",
     "h": "a class that no rule knows",
+    "i": "a forge, read deep",
 }
 
 
@@ -169,7 +170,7 @@ def harm(kind: str, by: str, runs: Sequence[Result], *, ours: bool) -> Iterator[
     longest = max(each.figures.longest_s for each in runs)
     yield Measure(bench, f"{by}: the longest that one was kept out", longest, "s", 600 if ours else None)
     for what, name in (
-        ("never", "crawlers, office, app, admin stopped"),
+        ("never", "crawlers, office, app, admin, git stopped"),
         ("others", "feeds, monitors and such stopped"),
     ):
         worst = max(runs, key=lambda run, what=what: sum(getattr(run.figures, what).values()))  # type: ignore[misc]

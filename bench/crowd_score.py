@@ -30,7 +30,7 @@ from tocsin.rules import CompiledRule
 
 SOURCE = "/var/log/apache2/access.log"
 VISITORS = ("visitor", "surge")
-NEVER = ("googlebot", "bingbot", "office", "app", "admin")
+NEVER = ("googlebot", "bingbot", "office", "app", "admin", "git")
 STEP_S, LONG_STEP_S = 1, 10  # a long quiet log goes through in longer steps
 ANSWER = re.compile(r'" \d{3} (\d+|-) "')
 

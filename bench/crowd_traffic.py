@@ -4,7 +4,8 @@
 
 Two hours and more of everyday traffic, then ten minutes in which the crowd comes as well, then half an hour after.
 Kinds: a false Googlebots on XML-RPC; b the same with browsers' agents and no common prefix; c logins, one an address;
-d a scraper; e searches; f a surge of genuine visitors; g a quiet week; h a class that no rule knows.
+d a scraper; e searches; f a surge of genuine visitors; g a quiet week; h a class that no rule knows; i a forge,
+read deep.
 """
 
 from __future__ import annotations
@@ -17,12 +18,13 @@ import msgspec
 from msgspec import Struct
 from msgspec.structs import replace
 
+import crowd_forge as forge
 import crowd_people as people
 from crowd_attacks import ATTACKS, LASTS_S, Truth
 from crowd_lab import browser
 from crowd_site import DAY_S, FIRST_TS, LAST_TS, OWN, Book, Line, Machine, Page, arrivals, draw_machine, size_of
 
-KINDS = "abcdefgh"
+KINDS = "abcdefghi"
 AFTER_S = 1800.0
 INNOCENT = (
     "visitor",
@@ -34,6 +36,7 @@ INNOCENT = (
     "admin",
     "feed",
     "monitor",
+    "git",
     "cron",
     "bot",
     "backup",
@@ -66,12 +69,16 @@ def make_case(kind: str, seed: int) -> Case:
     machine = draw_machine(rng)
     if kind == "g":
         machine = replace(machine, per_min=rng.uniform(1, 5))
+    if kind == "i":
+        machine = forge.with_forge(machine, rng)
     start_ts = float(rng.randrange(FIRST_TS, LAST_TS))
     attack_ts = 0.0 if kind == "g" else start_ts + rng.uniform(7300, 11_000)
     end_ts = start_ts + 7 * DAY_S if kind == "g" else attack_ts + LASTS_S + AFTER_S
     book = Book(machine)
     calls, before = rng.choice((1, 2, 2, 4)), rng.random() < 0.5
     everyday(book, f"{kind} {seed}", start_ts, end_ts, calls)
+    if kind == "i":
+        forge.fetching(book, random.Random(f"git {seed}"), start_ts, end_ts)
     own = random.Random(f"admin {kind} {seed}")
     administrator = machine.address(own)
     if kind == "g":
@@ -81,7 +88,8 @@ def make_case(kind: str, seed: int) -> Case:
         truth: Truth = {}
     else:
         people.admin(book, own, attack_ts, administrator, before=before)
-        truth = ATTACKS[kind](book, random.Random(f"attack {kind} {seed}"), attack_ts, attack_ts + LASTS_S)
+        attack = forge.deep_reading if kind == "i" else ATTACKS[kind]
+        truth = attack(book, random.Random(f"attack {kind} {seed}"), attack_ts, attack_ts + LASTS_S)
     lines = book.lines(end_ts)
     attack_end_ts = attack_ts + LASTS_S if attack_ts else 0.0
     return Case(kind, seed, start_ts, attack_ts, attack_end_ts, truth, calls, before, machine, lines)

@@ -59,7 +59,7 @@ class Chapter(Struct, array_like=True):
 
 class Saved(Struct, array_like=True):
     """All state but the visitors' and the normal, for a restart. `seen` are (time, subject, position of its record,
-    visiting, visitor, weight, units, cost), `ripe` how many of them are judged.
+    visiting, visitor, weight, units, cost, refused), `ripe` how many of them are judged.
     """
 
     times: list[float]
@@ -68,7 +68,7 @@ class Saved(Struct, array_like=True):
     besieged: bool
     records: list[Request]
     known: int
-    seen: list[tuple[float, str, int, bool, bool, float, float, float]]
+    seen: list[tuple[float, str, int, bool, bool, float, float, float, bool]]
     ripe: int
     first: dict[str, list[Asked]]
     failed: list[tuple[float, bool]]
@@ -127,11 +127,13 @@ class Crowd:
             if is_visitor:
                 self._hosts.note(host_of(request.referer))
             return None
-        record = self._record(request)
+        record = self._record(request, led=visits is not None and visits.led)
         self._suffer(request, now_ts)
         weight, cost_s = self.mask + 1.0, request.duration_s or 0.0
         units = weight * self._worth(cost_s) if cost_s else weight
-        self._ripening.append(Seen(now_ts, subject, record, was_visitor, False, weight, units, cost_s * weight))
+        refused = request.status == REFUSED and self.sieges.lasting
+        seen = Seen(now_ts, subject, record, was_visitor, False, weight, units, cost_s * weight, refused)
+        self._ripening.append(seen)
         if len(self._ripening) > RIPENING_MAX:  # a flood: who waits longest is judged as what he is by now
             self._ripen(-math.inf, RIPENING_MAX - RIPENED_EARLY)
             self.sieges.expire(-math.inf, WINDOW_MAX)
@@ -146,7 +148,7 @@ class Crowd:
     def glance(self, request: HttpRequest, subject: str, now_ts: float) -> None:
         """A post of an address that is left out: remembered as one that posts this, and no more."""
         if self.settings.enabled:
-            sources = self._record(request).request.sources
+            sources = self._record(request, led=False).request.sources
             if len(sources) < SOURCES_KEPT:
                 sources.setdefault(subject, now_ts)
 
@@ -154,8 +156,8 @@ class Crowd:
         usual_s = self.normal.cost_s / self.normal.strangers if self.normal.strangers else 0.0
         return min(UNITS[1], max(UNITS[0], cost_s / usual_s)) if usual_s else 1.0
 
-    def _record(self, request: HttpRequest) -> Record:
-        asked = asked_of(request, self._hosts.contact(request.referer))
+    def _record(self, request: HttpRequest, *, led: bool) -> Record:
+        asked = asked_of(request, "link" if led else self._hosts.contact(request.referer))
         known = self._known.get(asked)
         if known is not None:
             return known
@@ -283,7 +285,17 @@ class Crowd:
                 at[id(record)] = len(records)
                 records.append(record)
         seen = [
-            (one.now_ts, one.subject, at[id(one.record)], one.visiting, one.visitor, one.weight, one.units, one.cost_s)
+            (
+                one.now_ts,
+                one.subject,
+                at[id(one.record)],
+                one.visiting,
+                one.visitor,
+                one.weight,
+                one.units,
+                one.cost_s,
+                one.refused,
+            )
             for queue in (sieges.window, self._ripening)
             for one in queue
         ]

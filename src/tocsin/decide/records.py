@@ -28,7 +28,7 @@ class Record(Struct):
 
 class Seen(Struct, gc=False):
     """One request, waiting to be judged or within the window. `weight` is how many it stands for, `units` the same with
-    its cost: how many ordinary requests it is worth.
+    its cost: how many ordinary requests it is worth. `refused`: the web server turned it away, as it was told to.
     """
 
     now_ts: float
@@ -39,6 +39,7 @@ class Seen(Struct, gc=False):
     weight: float
     units: float
     cost_s: float
+    refused: bool
 
 
 def record_of(asked: Asked) -> Record:

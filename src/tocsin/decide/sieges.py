@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
+from itertools import islice
 from typing import Literal
 
 from msgspec import structs
@@ -40,7 +41,9 @@ ALARM_FACTOR = 2.0  # so many times what makes a siege, and this share of the ex
 ALARM_SHARE = 0.5
 SIEGES_MAX = 8
 SEARCHED = 20  # descriptions, the best first
-LEAST_SHARE = 0.15  # of the excess that a description must carry
+PATHS_SEARCHED = 10  # and of others that name a path: what is wide fills the first places with its variants
+RANKED = 200
+LEAST_SHARE, LEAST_SHARE_OF_PATH = 0.15, 0.08  # of the excess that a description must carry
 LEAST_REQUESTS = 5
 EVIDENCE = 5
 LATEST = 64  # lines of strangers, kept as evidence
@@ -97,7 +100,7 @@ class Sieges:
     def take(self, seen: Seen) -> None:
         """A request that has been judged."""
         self.window.append(seen)
-        if not seen.visitor:
+        if not (seen.visitor or seen.refused):
             counts = self._counts
             for feature in seen.record.triggers:
                 counts[feature] = counts.get(feature, 0.0) + seen.units
@@ -109,7 +112,7 @@ class Sieges:
             self._drop(window.popleft())
 
     def _drop(self, seen: Seen) -> None:
-        if seen.visitor:
+        if seen.visitor or seen.refused:
             return
         counts = self._counts
         for feature in seen.record.triggers:
@@ -163,13 +166,18 @@ class Sieges:
         narrow = narrowing(cells)
         found = [
             (one, description, measure)
-            for one in contrasts(cells, WINDOW_S, before_s, SEARCHED)
-            if one.features and one.features not in met and one.share >= LEAST_SHARE and one.now >= LEAST_REQUESTS
+            for one in _worth_a_look(contrasts(cells, WINDOW_S, before_s, RANKED))
+            if one.features and one.features not in met and one.now >= LEAST_REQUESTS
             if one.now_cost >= self.normal.limit_of(one.features, now_ts, factor, least)
             if (measure := self._measure(description := narrow(one.features), one.purity)) is not None
         ]
         fitting = [one for one in found if (one[2].times or one[2].asks) and not self._is_met(one[1], one[2])]
-        fitting.sort(key=lambda one: (one[2].strictness, POST not in one[1], signature_of(one[1]) is None))
+        fitting.sort(
+            key=lambda one: (
+                *(one[0].share < LEAST_SHARE, one[2].strictness),
+                *(POST not in one[1], signature_of(one[1]) is None),
+            )
+        )
         if fitting and len(self.all) < SIEGES_MAX:
             if fitting[0][2].times != 1 or now_ts >= self.whole_since_ts + ATTEND_S:
                 self._enter(*fitting[0], now_ts)
@@ -180,14 +188,14 @@ class Sieges:
             self._alarm(*found[0], now_ts, self.normal.limit_of(found[0][0].features, now_ts, factor, least))
 
     def _cells(self, now_ts: float) -> tuple[list[Cell], float]:
-        """What strangers asked for within the last minute that no strict siege is about, beside what is normal."""
+        """What strangers were served within the last minute that no strict siege is about, beside what is normal."""
         strict = [one.wanted for one in self.all if one.times <= 1 and one.left_ts is None]
         before, before_s = self.normal.before()
         factor = self.normal.hour_factor(now_ts)
         cells = {cell.features: structs.replace(cell, before_cost=cell.before_cost * factor) for cell in before}
         now: dict[int, tuple[Record, list[float]]] = {}
         for seen in self.window:
-            if not seen.visitor:
+            if not (seen.visitor or seen.refused):
                 now.setdefault(id(seen.record), (seen.record, []))[1].append(seen.units)
         for record, units in now.values():
             if not any(wanted <= record.features for wanted in strict):
@@ -377,3 +385,10 @@ class Sieges:
         until_ts, spare = siege.denied_until_ts, tuple(sorted([*spared][-TOLD_MAX:]))
         said = siege.told, siege.note, siege.finding
         self.hear(Change(verb, now_ts, *said, id=siege.denied, lifts=before, end_ts=until_ts, spare=spare))
+
+
+def _worth_a_look(ranked: Sequence[Contrast]) -> list[Contrast]:
+    """The best descriptions that carry enough, and the best of the rest that say which path."""
+    best = [one for one in ranked[:SEARCHED] if one.share >= LEAST_SHARE]
+    rest = (one for one in ranked if one.share >= LEAST_SHARE_OF_PATH and one.value("path") is not None)
+    return [*best, *islice((one for one in rest if one not in best), PATHS_SEARCHED)]

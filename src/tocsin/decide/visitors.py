@@ -66,6 +66,7 @@ class Visits(Struct, array_like=True, gc=False):
     site: str = ""
     opened_ts: float = -math.inf  # the last page
     early: int = 0  # the page that an asset named before there was a line of it
+    led: bool = False  # its last request names as referer another page that it has loaded
 
 
 class Saved(Struct, frozen=True, array_like=True):
@@ -155,6 +156,7 @@ class Visitors:
         if referred is None:
             referred = self._remember(referer)
         at = visits.pages.index(referred) if referred in visits.pages else -1
+        visits.led = at >= 0 and referred != page_key(request.target)
         if request.method == "GET" and is_asset(request.path):
             if at < 0 and not request.referer and visits.pages and 0 <= request.ts - visits.opened_ts <= BARE_ASSET_S:
                 at = len(visits.pages) - 1

@@ -41,7 +41,8 @@ HOUR_SPAN = (0.25, 4.0)  # an hour's rate is believed to differ from the mean by
 
 Asked = tuple[str, str, str, str, str, str, str]
 """Method, path, query, virtual host, agent, protocol and contact of a request; empty where there is none. The contact
-is `no referer`, `own referer` (a page of this site that the address has not loaded) or `referer`.
+is `no referer`, `own referer` (a page of this site that the address has not loaded), `link` (another one that it has)
+or `referer`.
 """
 
 Kind = tuple[str, str, str, str, str, str]
