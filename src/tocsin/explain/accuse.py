@@ -18,15 +18,14 @@ from tocsin.explain.logins import guesses_at_logins
 from tocsin.explain.model import Accesses, Actor, Cause, Said, Suspect, Value, say
 from tocsin.explain.ownsite import runs_own_jobs
 from tocsin.explain.readers import readers_of
-from tocsin.explain.returning import came_before, previews_what_was_shared
+from tocsin.explain.returning import came_before, fetches_repositories, previews_what_was_shared
+from tocsin.explain.surges import VISITORS, why_surge
 from tocsin.explain.suspects import SUBJECT, Carried
-from tocsin.explain.visitors import has_no_files
 from tocsin.explain.waiting import Full, has_waited
 from tocsin.model import Signature
 
 _SEARCH = frozenset(("s=", "q=", "query=", "search=", "keyword=", "keywords=", "term="))
 
-_VISITORS = 0.5
 _MANY = 20
 _FEW_EACH = 12.0
 _SPREAD = 0.2
@@ -153,7 +152,7 @@ def _accused(
     score *= 0.9 if waited else 1.0  # that they came first is inferred
     if not load.before_s:
         score *= 0.7
-    readers = None if one.visitors >= _VISITORS else readers_of(load, one)
+    readers = None if one.visitors >= VISITORS else readers_of(load, one)
     if readers is not None:
         score = min(score, _DOUBTFUL if readers == "perhaps" else _PRESUMED)
     lift = one.contrast.lift if load.before_s else None
@@ -236,7 +235,7 @@ def _is_slow(load: Load, one: Carried, held: tuple[float, float]) -> bool:
 
 def cause_of(load: Load, one: Carried) -> Cause:
     """What a class of requests is, in the vocabulary of causes: the first that fits."""
-    if one.visitors >= _VISITORS:
+    if one.visitors >= VISITORS:
         return "legitimate-surge"
     if runs_own_jobs(load, one):
         return "local-job"
@@ -244,6 +243,8 @@ def cause_of(load: Load, one: Carried) -> Cause:
         return "legitimate-surge"
     if guesses_at_logins(one):
         return "login-bruteforce"
+    if fetches_repositories(load, one):
+        return "legitimate-surge"
     if is_honest_client(one):
         return "crawler"
     number = len(one.addresses)
@@ -315,36 +316,8 @@ def _why(load: Load, one: Carried, cause: Cause) -> Said:
         "share": one.contrast.share,
         "lift": one.contrast.lift,
     }
-    if cause == "legitimate-surge" and one.visitors < _VISITORS and previews_what_was_shared(one):
-        return say(
-            "{requests} requests in {span:span} by {addresses} addresses, most of them servers of the fediverse, each "
-            "for a preview of what was shared; {share:share} of the excess load, {lift:times} the usual",
-            **facts,
-        )
-    if cause == "legitimate-surge" and one.visitors < _VISITORS and came_before(load, one):
-        return say(
-            "{requests} requests in {span:span} by {addresses} addresses, most of which had sent the same before and "
-            "were answered; {share:share} of the excess load, {lift:times} the usual",
-            **facts,
-        )
-    if cause == "legitimate-surge" and one.visitors < _VISITORS:
-        return say(
-            "{requests} requests in {span:span} by {addresses} addresses with browsers of several kinds, as readers of "
-            "a letter or an advertisement come; {share:share} of the excess load, {lift:times} the usual",
-            **facts,
-        )
-    if cause == "legitimate-surge" and has_no_files(load):
-        return say(
-            "{requests} requests in {span:span} by {addresses} addresses that follow links from page to page, as "
-            "visitors do; {share:share} of the excess load, {lift:times} the usual",
-            **facts,
-        )
     if cause == "legitimate-surge":
-        return say(
-            "{requests} requests in {span:span} by {addresses} addresses that fetch pages with their files, as "
-            "browsers do; {share:share} of the excess load, {lift:times} the usual",
-            **facts,
-        )
+        return why_surge(load, one, facts)
     if cause == "local-job":
         return say("{requests} requests in {span:span} by the site's own WordPress, to run its scheduled jobs", **facts)
     if cause == "crawler":

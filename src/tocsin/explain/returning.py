@@ -1,5 +1,5 @@
-"""Crowds of servers that belong to the site's own life: those that preview what was shared, and those that come all
-the time. Pure.
+"""Crowds of programs that belong to the site's own life: those that preview what was shared, those that fetch
+repositories, and those that come all the time. Pure.
 """
 
 from __future__ import annotations
@@ -15,6 +15,9 @@ _FEDIVERSE = re.compile(
     r"|PeerTube|Hubzilla|Mobilizon|BookWyrm|Mbin|kbin)[/ (;].{0,200}?https?://([\w.-]{1,253})",
     re.IGNORECASE,
 ).search
+_GIT = ("/info/refs", "/git-upload-pack")
+"""What git asks for to fetch: what there is, then a pack of it."""
+
 _HOSTS = 20
 _MOST = 0.5
 _ONCE = 1.5
@@ -33,6 +36,25 @@ def previews_what_was_shared(one: Carried) -> bool:
     number = sum(group.requests for group, _ in theirs)
     hosts = {host.lower() for _, host in theirs}
     return len(hosts) >= _HOSTS and number >= _MOST * one.requests and number <= _ONCE * len(hosts)
+
+
+def fetches_repositories(load: Load, one: Carried) -> bool:
+    """Whether most of a class is git's own protocol, and half of those who sent it were answered a pack: who only asks
+    what there is, over and over, fetches nothing.
+    """
+    asked = sum(group.requests for group in one.groups if group.path.endswith(_GIT))
+    if asked < _MOST * one.requests:
+        return False
+    answered = {
+        SUBJECT(group.source_ip)
+        for group in (*load.groups, *load.before)
+        if group.source_ip
+        and group.method == "POST"
+        and group.path.endswith(_GIT[-1])
+        and group.status is not None
+        and group.status < _FAILED
+    }
+    return 2 * len(answered & one.addresses.keys()) >= len(one.addresses) > 0
 
 
 def came_before(load: Load, one: Carried) -> bool:

@@ -197,3 +197,30 @@ def test_a_visitor_who_asks_for_the_same_is_not_quoted_as_proof() -> None:
     quoted = [link.text for link in incident.chain if link.source == "access.log"]
     assert quoted == ["GET /?s=word0", "GET /?s=word1"]
     assert {one.subject for one in incident.spare} == {"192.0.2.99", "192.0.2.101"}
+
+
+def clones(number: int, addresses: int, agent: str = "git/2.51.2", *, packed: int = 1) -> list[HttpRequest]:
+    """Machines that clone a repository, each by a new connection; no more than one in `packed` is answered a pack."""
+    found = []
+    for i in range(number):
+        who, at, more = f"203.{i % addresses % 50}.{i % addresses}.7", 580 + i * 90 / number, {"user_agent": agent}
+        found.append(request(at, who, "/ana/tool.git/info/refs?service=git-upload-pack", **more))
+        status = 200 if i % addresses % packed == 0 else 403
+        found.append(request(at + 1, who, "/ana/tool.git/git-upload-pack", method="POST", status=status, **more))
+    return found
+
+
+@pytest.mark.parametrize(("number", "addresses"), [(600, 200), (900, 12)])
+def test_machines_that_clone_a_repository_are_no_attack(number: int, addresses: int) -> None:
+    incident = only([*visits(0, 680), *clones(number, addresses)], OUT_OF_MEMORY)
+    assert incident.cause == "legitimate-surge"
+    assert "git's own" in incident.suspects[0].why.text
+    assert incident.ban == ()
+    assert incident.deny == ()
+    assert not any(remedy.rule for remedy in incident.remedies)
+
+
+def test_who_asks_a_repository_for_packs_and_gets_none_does_not_clone_it() -> None:
+    incident = only([*visits(0, 680), *clones(900, 200, packed=5)], OUT_OF_MEMORY)
+    assert incident.cause == "distributed-flood"
+    assert len(incident.ban) == 200
