@@ -18,7 +18,12 @@ from tocsin.explain.logins import guesses_at_logins
 from tocsin.explain.model import Accesses, Actor, Cause, Said, Suspect, Value, say
 from tocsin.explain.ownsite import runs_own_jobs
 from tocsin.explain.readers import readers_of
-from tocsin.explain.returning import came_before, fetches_repositories, previews_what_was_shared
+from tocsin.explain.returning import (
+    came_before,
+    fetches_repositories,
+    fetches_what_was_shared,
+    previews_what_was_shared,
+)
 from tocsin.explain.surges import VISITORS, why_surge
 from tocsin.explain.suspects import SUBJECT, Carried
 from tocsin.explain.waiting import Full, has_waited
@@ -262,7 +267,7 @@ def cause_of(load: Load, one: Carried) -> Cause:
 
 def _is_known_crowd(load: Load, one: Carried) -> bool:
     """Whether a crowd of no visitors may come all the same."""
-    return previews_what_was_shared(one) or came_before(load, one)
+    return previews_what_was_shared(one) or fetches_what_was_shared(load, one) or came_before(load, one)
 
 
 def _usual(load: Load) -> float:

@@ -1,13 +1,17 @@
-"""Crowds of programs that belong to the site's own life: those that preview what was shared, those that fetch
+"""Crowds of programs that belong to the site's own life: those that preview or fetch what was shared, those that fetch
 repositories, and those that come all the time. Pure.
 """
 
 from __future__ import annotations
 
 import re
+from collections import Counter
+from collections.abc import Sequence
 
 from tocsin.detect.contrast import holds
-from tocsin.explain.load import Load, key_of
+from tocsin.explain.agents import honest_name
+from tocsin.explain.load import Load, key_of, kind_of
+from tocsin.explain.model import Group
 from tocsin.explain.suspects import SUBJECT, Carried
 
 _FEDIVERSE = re.compile(
@@ -22,6 +26,15 @@ _HOSTS = 20
 _MOST = 0.5
 _ONCE = 1.5
 _CROWD = 20
+_READERS = 20
+_READERS_SHARE = 0.05
+"""Readers of a page, and of a crowd that fetches what belongs to it, below which it was not shared."""
+
+_READ_MORE = 5.0
+_FILES = 2
+_PLACE = 3
+"""How many parts of a path, the empty one before its first slash included, tell what belongs together."""
+
 _LONG_BEFORE_S = 600.0
 _FAILED = 400
 
@@ -36,6 +49,39 @@ def previews_what_was_shared(one: Carried) -> bool:
     number = sum(group.requests for group, _ in theirs)
     hosts = {host.lower() for _, host in theirs}
     return len(hosts) >= _HOSTS and number >= _MOST * one.requests and number <= _ONCE * len(hosts)
+
+
+def fetches_what_was_shared(load: Load, one: Carried) -> bool:
+    """Whether a crowd fetches one thing, once each, while far more people than usual read the page that it belongs to:
+    a release, or a link that a chat's servers preview. People fetch files too, which costs an attacker a browser for
+    each; and who fetches for them says that it is a program, which a crowd in disguise does not.
+    """
+    signature, number = one.signature, len(one.addresses)
+    path = signature.path or ""
+    is_one_thing = signature.method == "GET" and path != "" and "*" not in path and not signature.query
+    if not is_one_thing or number < _CROWD or one.each > _ONCE or not load.before_s:
+        return False
+    told = sum(requests for agent, requests in one.agents.items() if honest_name(agent) is not None)
+    if told < _MOST * one.requests:
+        return False
+    now, before = _readers(load.groups, path), _readers(load.before, path)
+    is_read = now >= max(_READERS, _READERS_SHARE * number)
+    return is_read and now / load.now_s >= _READ_MORE * (before + 1) / load.before_s
+
+
+def _readers(groups: Sequence[Group], path: str) -> int:
+    """How many addresses read what a path belongs to (a page, a project) and fetched files of pages."""
+    place = "/".join(path.split("/")[:_PLACE]).rstrip("/") or "/"
+    files: Counter[str] = Counter()
+    read = set()
+    for group in groups:
+        if not group.source_ip:
+            continue
+        if kind_of(group.method, group.path, group.query) == "asset":
+            files[SUBJECT(group.source_ip)] += group.requests
+        elif group.path == place or group.path.startswith(f"{place}/"):
+            read.add(SUBJECT(group.source_ip))
+    return sum(files[subject] >= _FILES for subject in read)
 
 
 def fetches_repositories(load: Load, one: Carried) -> bool:

@@ -6,7 +6,12 @@ from collections.abc import Mapping
 
 from tocsin.explain.load import Load
 from tocsin.explain.model import Said, Value, say
-from tocsin.explain.returning import came_before, fetches_repositories, previews_what_was_shared
+from tocsin.explain.returning import (
+    came_before,
+    fetches_repositories,
+    fetches_what_was_shared,
+    previews_what_was_shared,
+)
 from tocsin.explain.suspects import Carried
 from tocsin.explain.visitors import has_no_files
 
@@ -28,6 +33,12 @@ def why_surge(load: Load, one: Carried, facts: Mapping[str, Value]) -> Said:
         return say(
             "{requests} requests in {span:span} by {addresses} addresses, most of them servers of the fediverse, each "
             "for a preview of what was shared; {share:share} of the excess load, {lift:times} the usual",
+            **facts,
+        )
+    if fetches_what_was_shared(load, one):
+        return say(
+            "{requests} requests in {span:span} by {addresses} addresses, one of each for the same, while many more "
+            "visitors than usual read what it belongs to; {share:share} of the excess load, {lift:times} the usual",
             **facts,
         )
     if came_before(load, one):

@@ -224,3 +224,33 @@ def test_who_asks_a_repository_for_packs_and_gets_none_does_not_clone_it() -> No
     incident = only([*visits(0, 680), *clones(900, 200, packed=5)], OUT_OF_MEMORY)
     assert incident.cause == "distributed-flood"
     assert len(incident.ban) == 200
+
+
+SYNAPSE = "Synapse (bot; +https://github.com/matrix-org/synapse)"
+
+
+def shared(agent: str, readers: int, readers_before: int = 0, page: str = "/ana/tool/issues/7") -> list[HttpRequest]:
+    """A crowd that fetches one page, once each, and people who read it, with its files."""
+    usual = [one for i in range(readers_before) for one in visit(2.0 * i, f"192.0.{i // 200}.{i % 200}", page)]
+    read = [one for i in range(readers) for one in visit(582 + i, f"192.0.{100 + i // 200}.{i % 200}", page)]
+    crowd = [request(580 + i / 7, f"203.{i % 50}.{i % 40}.{i % 90}", page, user_agent=agent) for i in range(600)]
+    return [*visits(0, 680), *usual, *read, *crowd]
+
+
+def test_programs_that_fetch_what_was_shared_are_no_flood_where_people_read_it() -> None:
+    incident = only(shared(SYNAPSE, 60), OUT_OF_MEMORY)
+    assert incident.cause == "legitimate-surge"
+    assert "read what it belongs to" in incident.suspects[0].why.text
+    assert incident.ban == ()
+    assert incident.deny == ()
+
+
+@pytest.mark.parametrize(
+    ("agent", "readers", "readers_before"), [(SYNAPSE, 12, 0), (SYNAPSE, 60, 280), ("Mozilla/5.0 Chrome/140.0", 60, 0)]
+)
+def test_a_crowd_is_a_flood_where_few_read_what_it_fetches_or_no_more_than_usual_or_it_hides(
+    agent: str, readers: int, readers_before: int
+) -> None:
+    incident = only(shared(agent, readers, readers_before), OUT_OF_MEMORY)
+    assert incident.cause == "distributed-flood"
+    assert len(incident.ban) > 500

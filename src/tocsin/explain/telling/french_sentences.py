@@ -203,6 +203,11 @@ it sent such requests before, too, and no more often now
   answered; {share:share} of the excess load, {lift:times} the usual
 = {requests} requête{requests:s} en {span:span} depuis {addresses} adresse{addresses:s}, pour la plupart de git, qui
   récupère des dépôts et a été servi ; {share:share} de la surcharge, {lift:times} l’habitude
+{requests} requests in {span:span} by {addresses} addresses, one of each for the same, while many more visitors than
+  usual read what it belongs to; {share:share} of the excess load, {lift:times} the usual
+= {requests} requête{requests:s} en {span:span} depuis {addresses} adresse{addresses:s}, une de chacune pour la même
+  chose, alors que bien plus de visiteurs que d’habitude lisent ce dont elle fait partie ; {share:share} de la
+  surcharge, {lift:times} l’habitude
 {requests} requests in {span:span} by {addresses} addresses, most of which had sent the same before and were answered;
   {share:share} of the excess load, {lift:times} the usual
 = {requests} requête{requests:s} en {span:span} depuis {addresses} adresse{addresses:s} dont la plupart en envoyaient
