@@ -42,6 +42,7 @@ _ONE_CLIENT = 0.9
 _LATE_S = 20.0
 """A class that begins later than this after the first symptom is an effect of it."""
 
+_ROSE = 3.0
 _MOSTLY = 0.5
 _FAILED = 500
 _WAITED = say("they are logged as they end, and had waited: when they came is not known")
@@ -108,7 +109,7 @@ def accused_requests(
         actors = senders(accesses, rose or (one.signature,), load.start, end_ts)
         held = accesses.took(one.signature, load.start, load.end)
         waited = one.first_ts > first_ts + _LATE_S and has_waited(accesses, load, one, full)
-        retried = lost_ts is not None and _is_retried(one, lost_ts)
+        retried = lost_ts is not None and _is_retried(load, one, lost_ts)
         found.append(_accused(load, one, rose, first_ts, actors, held, waited=waited, retried=retried))
     return sorted(found, key=lambda one: -one.score)
 
@@ -118,16 +119,29 @@ def senders(accesses: Accesses, kinds: Iterable[Signature], start_ts: float, end
     return folded(actor for kind in kinds for actor in accesses.actors(kind, start_ts, end_ts))
 
 
-def _is_retried(one: Carried, lost_ts: float) -> bool:
+def _is_retried(load: Load, one: Carried, lost_ts: float) -> bool:
     """Whether a class is what programs do that are answered with an error: try again. It came with the loss, and most
     of it failed.
     """
+    if _rose_before(load, one, lost_ts):
+        return False
     failed = sum(
         group.requests
         for group in one.groups
         if group.status is not None and group.status >= _FAILED and group.first_ts >= lost_ts
     )
     return failed >= (_MOSTLY if one.first_ts >= lost_ts else _ONE_CLIENT) * one.requests
+
+
+def _rose_before(load: Load, one: Carried, lost_ts: float) -> bool:
+    """Whether a class had come far above its usual rate when a service was still there: it may have brought it down,
+    and what of it failed later proves nothing.
+    """
+    if not load.before_s:
+        return False  # what is usual is not known
+    number = sum(group.requests for group in one.groups if group.first_ts < lost_ts)
+    usual = one.contrast.before * (lost_ts - load.start) / load.before_s
+    return number >= max(_MANY, _ROSE * usual)
 
 
 def folded(actors: Iterable[tuple[str, int]]) -> list[tuple[str, int]]:

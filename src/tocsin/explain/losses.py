@@ -31,6 +31,8 @@ _DOWN = frozenset(("stopping", "stopped", "died", "failed", "refused"))
 _TOLD = frozenset(("stopping", "stopped"))
 _BY_LOAD = frozenset(("limit", "storage", "stall"))
 _CROWDED = "too many connections"
+_NOBODY = ("refused", "no such file")
+"""What a web server finds where no backend listens: one that is only busy lets it wait."""
 
 
 class Loss(Struct, frozen=True):
@@ -63,9 +65,18 @@ def loss_of(trouble: Trouble, facts: Sequence[Fact]) -> Loss | None:
         if event.state in _DOWN and first_s <= ts <= last_s and not _is_restart(trouble, ts, event, states):
             return Loss(ts, event)
     shown = opening[0].fact
-    if shown is None or not isinstance(shown.event, AppError) or shown.event.symptom != "database-down":
-        return None
-    return None if _CROWDED in f"{shown.event.text} {shown.text}".lower() else Loss(shown.ts)
+    return Loss(shown.ts) if shown is not None and _tells_of_loss(shown) else None
+
+
+def _tells_of_loss(shown: Fact) -> bool:
+    """Whether a line says that nobody answers, not that whoever does is busy."""
+    event = shown.event
+    if not isinstance(event, AppError):
+        return False
+    text = f"{event.text} {shown.text}".lower()
+    if event.symptom == "backend-down":
+        return any(words in text for words in _NOBODY)
+    return event.symptom == "database-down" and _CROWDED not in text
 
 
 def _is_restart(trouble: Trouble, ts: float, event: ServiceState, states: Sequence[tuple[float, ServiceState]]) -> bool:
@@ -125,7 +136,7 @@ def _crashes(trouble: Trouble, facts: Sequence[Fact], loss: Loss | None) -> Iter
         why = say("it refused to start: {detail}", detail=_last_words(facts, service))
         yield Accused(_crash(service, why, changed), 0.93)
     elif not starved and not by_itself:
-        yield from _deaths(facts, changed, _SEEN if loss is not None and loss.is_fault else _ENDED)
+        yield from _deaths(facts, changed, loss)
     yield from _fatals(trouble, facts, changed)
 
 
@@ -141,10 +152,14 @@ def _in_short(text: str) -> str:
     return textwrap.shorten(text, _MOST_QUOTED, break_on_hyphens=False, placeholder=" …")
 
 
-def _deaths(facts: Sequence[Fact], changed: list[Changed], score: float) -> Iterable[Accused]:
-    died = [event for _, event in events(facts, ServiceState) if event.state in {"died", "failed"}]
-    served = [event for event in died if is_serving(event.service)]
+def _deaths(facts: Sequence[Fact], changed: list[Changed], loss: Loss | None) -> Iterable[Accused]:
+    """Services that ended: those known by name, and whatever died just as pages found a service gone."""
+    died = [(fact.ts, event) for fact, event in events(facts, ServiceState) if event.state in {"died", "failed"}]
+    served = [
+        event for ts, event in died if is_serving(event.service) or (loss is not None and abs(ts - loss.ts) <= _SOON_S)
+    ]
     if served:
+        score = _SEEN if loss is not None and loss.is_fault else _ENDED
         why = say("it ended without having been told to: {detail}", detail=_in_short(served[0].detail))
         yield Accused(_crash(served[0].service, why, changed), score)
 

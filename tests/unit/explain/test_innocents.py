@@ -254,3 +254,36 @@ def test_a_crowd_is_a_flood_where_few_read_what_it_fetches_or_no_more_than_usual
     incident = only(shared(agent, readers, readers_before), OUT_OF_MEMORY)
     assert incident.cause == "distributed-flood"
     assert len(incident.ban) > 500
+
+
+REFUSED = "connect() failed (111: Connection refused) while connecting to upstream"
+
+
+def backend_lost(unit: str, text: str = REFUSED) -> list[Fact]:
+    """A backend of any name that dies each time it is started."""
+    died = [fact(598 + 20 * i, ServiceState(0.0, unit, "died", "code=exited, status=1")) for i in range(10)]
+    missed = [fact(600 + 7 * i, AppError(0.0, "nginx", "error", symptom="backend-down"), text) for i in range(20)]
+    return [*died, *missed]
+
+
+def test_retries_after_a_backend_of_any_name_died_are_an_effect() -> None:
+    requests = [*visits(0, 600), *polls(0, 600, 60), *polls(601, 900, 0.5, status=502)]
+    incident = only(requests, backend_lost("forgejo"))
+    assert incident.cause == "crash"
+    assert incident.suspects[0].process == "forgejo"
+    assert incident.ban == ()
+    assert incident.deny == ()
+
+
+def test_retries_after_an_unknown_backend_was_lost_are_an_effect() -> None:
+    requests = [*visits(0, 600), *polls(0, 600, 60), *polls(601, 900, 0.5, status=502)]
+    missed = [one for one in backend_lost("forgejo") if isinstance(one.event, AppError)]
+    assert only(requests, missed).cause == "unknown"
+
+
+@pytest.mark.parametrize("text", [REFUSED, "connect() failed (110: Connection timed out) while connecting"])
+def test_a_flood_that_came_before_its_backend_died_is_no_effect_though_nearly_all_of_it_failed(text: str) -> None:
+    requests = [*visits(0, 600), *polls(590, 600, 0.2), *polls(600, 900, 0.2, status=502)]
+    incident = only(requests, backend_lost("forgejo", text))
+    assert incident.cause == "request-flood"
+    assert incident.ban == ("203.0.113.23",)
