@@ -11,7 +11,7 @@ from msgspec import Struct, structs
 
 from tocsin.decide.crawlers import claimed_crawler
 from tocsin.explain.agents import honest_name
-from tocsin.explain.crawling import is_honest_client
+from tocsin.explain.crawling import genuine_crawler, is_honest_client
 from tocsin.explain.kinds import is_broad, risen_kinds, spill_of
 from tocsin.explain.load import Load
 from tocsin.explain.logins import guesses_at_logins
@@ -232,6 +232,8 @@ def _enough(load: Load, one: Carried, cause: Cause) -> float:
         now = sum(cell.now for cell in load.cells.values())
         if load.before_s and now / load.now_s < _SURGES * _usual(load):
             return 0.3
+        if one.visitors < VISITORS:
+            least_addresses = 1  # a crowd it need not be: a mirror, or a crawler
     few = one.requests < least_requests or len(one.addresses) < least_addresses
     return _HARDLY if few else 1.0
 
@@ -262,7 +264,7 @@ def cause_of(load: Load, one: Carried) -> Cause:
         return "legitimate-surge"
     if guesses_at_logins(one):
         return "login-bruteforce"
-    if fetches_repositories(load, one):
+    if genuine_crawler(one) is not None or fetches_repositories(load, one):
         return "legitimate-surge"
     if is_honest_client(one):
         return "crawler"

@@ -7,8 +7,9 @@ from collections.abc import Mapping
 from collections.abc import Set as AbstractSet
 from ipaddress import ip_network
 
-from tocsin.decide.crawlers import CRAWLERS, claimed_crawler, covers_published, in_published_range
+from tocsin.decide.crawlers import claimed_crawler
 from tocsin.explain.accuse import Accused, folded
+from tocsin.explain.crawling import genuine
 from tocsin.explain.kinds import is_broad
 from tocsin.explain.load import BEFORE_S, Load
 from tocsin.explain.model import Accesses, Profile, Said, Spared, say
@@ -70,10 +71,10 @@ def bans_of(
     spare: list[Spared] = []
     for address, requests in ((actor.subject, actor.requests) for actor in accused.suspect.actors):
         profile = profiles.get(address)
-        genuine = _genuine(address, crawler)
+        known = genuine(address, crawler)
         why: Said | None = None
-        if genuine is not None:
-            why = say("a genuine {crawler}: its address is one that is published", crawler=genuine)
+        if known is not None:
+            why = say("a genuine {crawler}: its address is one that is published", crawler=known)
         elif profile is not None:
             why = _as_visitor(profile, requests, start_ts, files_elsewhere=files_elsewhere)
         if why is None and requests < least:
@@ -117,18 +118,6 @@ def _least_sent(accused: Accused) -> float:
         if sent >= half:
             return _NEXT_TO_NOTHING * actor.requests
     return 0.0
-
-
-def _genuine(subject: str, claimed: str | None) -> str | None:
-    """The crawler whose published networks an address is within: of others than most of a class claim to be, too, but
-    for fetchers that others send.
-    """
-    address = subject.partition("/")[0]
-    if claimed is not None and in_published_range(claimed, address):
-        return claimed
-    if covers_published(subject) is None:
-        return None
-    return next((name for name in CRAWLERS if in_published_range(name, address)), None)
 
 
 def own_of(accused: Accused) -> tuple[Spared, ...]:

@@ -1,12 +1,15 @@
-"""Whether a class of requests is one client's that says what it is, and goes from page to page. Pure."""
+"""Whether a class of requests is one client's that says what it is and goes from page to page, or comes from crawlers
+whose operators publish their networks. Pure.
+"""
 
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Mapping
 from ipaddress import IPv4Network, IPv6Network, ip_network
 
-from tocsin.decide.crawlers import claimed_crawler, in_published_range
+from tocsin.decide.crawlers import CRAWLERS, claimed_crawler, covers_published, in_published_range
 from tocsin.explain.agents import contradiction, honest_name, is_library
 from tocsin.explain.suspects import Carried
 from tocsin.model import Signature
@@ -16,6 +19,28 @@ _PAGES = 10
 """Who asks for fewer different things does not crawl."""
 
 _ONE_CLIENT = 0.9
+_HALF = 0.5
+
+
+def genuine(subject: str, claimed: str | None = None) -> str | None:
+    """The crawler whose published networks an address is within: of others than it is `claimed` to be, too, but for
+    fetchers that others send.
+    """
+    address = subject.partition("/")[0]
+    if claimed is not None and in_published_range(claimed, address):
+        return claimed
+    if covers_published(subject) is None:
+        return None
+    return next((name for name in CRAWLERS if in_published_range(name, address)), None)
+
+
+def genuine_crawler(one: Carried) -> str | None:
+    """The crawler that sent most of what genuine ones sent of a class, where that is half of it or more."""
+    sent: Counter[str] = Counter()
+    for subject, number in one.addresses.items():
+        if (name := genuine(subject)) is not None:
+            sent[name] += number
+    return sent.most_common(1)[0][0] if sent and sent.total() >= _HALF * one.requests else None
 
 
 def is_honest_client(one: Carried) -> bool:

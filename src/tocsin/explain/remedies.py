@@ -10,12 +10,13 @@ from collections.abc import Iterator, Sequence
 from tocsin.enforce.pasting import denial_rule, literal, query_pattern
 from tocsin.explain.accuse import Accused
 from tocsin.explain.capacity import Capacity
+from tocsin.explain.crawling import genuine_crawler
 from tocsin.explain.downtime import down_at_last
 from tocsin.explain.kinds import is_broad
 from tocsin.explain.logins import is_login
 from tocsin.explain.model import Cause, Fact, Remedy, Said, say
 from tocsin.explain.own_remedies import of_misconfiguration
-from tocsin.explain.robots import genuine, slower
+from tocsin.explain.robots import slower
 from tocsin.explain.sockets import opening
 from tocsin.explain.suspects import Carried
 from tocsin.explain.symptoms import events, is_serving
@@ -99,15 +100,12 @@ def _against(cause: Cause, top: Accused | None, facts: Sequence[Fact], front: st
         yield Remedy(say("cache the answer, or index what it searches; until then limit how often it may be asked for"))
     if cause == "legitimate-surge":
         yield Remedy(_bearing(top.carried))
+        yield from (slower(one) for one in (top.carried,) if one is not None and genuine_crawler(one) is not None)
 
 
 def is_against_somebody(cause: Cause, top: Accused) -> bool:
-    """Whether a class is to be turned away: not for a cause without a culprit, nor where it would hit others, or a
-    crawler that is what it says.
-    """
-    one = top.carried
-    is_guilty = cause not in {"legitimate-surge", "unknown", "local-job"}
-    return is_guilty and is_narrow(top) and (one is None or genuine(one) is None)
+    """Whether a class is to be turned away: not for a cause without a culprit, nor where it would hit others."""
+    return cause not in {"legitimate-surge", "unknown", "local-job"} and is_narrow(top)
 
 
 def _bearing(one: Carried | None) -> Said:

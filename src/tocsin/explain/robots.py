@@ -4,30 +4,19 @@ from __future__ import annotations
 
 import re
 
-from tocsin.decide.crawlers import claimed_crawler, in_published_range
 from tocsin.explain.agents import honest_name
+from tocsin.explain.crawling import genuine_crawler
 from tocsin.explain.model import Remedy, say
 from tocsin.explain.suspects import Carried
 from tocsin.model import Signature
 
-_NEARLY_ALL = 0.95
 _PLAIN = re.compile(r"[!-~]{1,500}").fullmatch
 """What may stand in a robots.txt as it is."""
 
 
-def genuine(one: Carried) -> str | None:
-    """The crawler that nearly all of a class's requests come from, by the networks that its operator publishes."""
-    agent = max(one.agents, key=one.agents.__getitem__, default="")
-    name = claimed_crawler(agent)
-    if name is None:
-        return None
-    known = sum(number for at, number in one.addresses.items() if in_published_range(name, at.partition("/")[0], None))
-    return name if known and known >= _NEARLY_ALL * sum(one.addresses.values()) else None
-
-
 def slower(one: Carried) -> Remedy:
     """Lines for robots.txt. Google minds no Crawl-delay, but what it is not to fetch."""
-    name = genuine(one)
+    name = genuine_crawler(one)
     if name is None or "google" not in name.lower():
         agent = max(one.agents, key=one.agents.__getitem__, default="")
         apply = f"User-agent: {honest_name(agent) or '*'}\nCrawl-delay: 10"

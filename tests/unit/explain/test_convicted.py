@@ -188,3 +188,27 @@ def test_a_crowd_that_had_long_sent_the_same_and_was_answered_belongs_to_the_sit
     incident = only([*visits(-3600, 720), *usual, *rush])
     assert incident.cause == "legitimate-surge"
     assert incident.ban == ()
+
+
+GOOGLEBOT = "Mozilla/5.0 (compatible; Googlebot/2.1; +http://www.google.com/bot.html)"
+
+
+def indexed(genuine: int, others: int) -> list[HttpRequest]:
+    """A wiki that two crawlers fetch from networks that are theirs, and addresses that nobody published."""
+    known = [(f"66.249.66.{i}", GOOGLEBOT) if i % 3 else (f"157.55.39.{i}", BINGBOT) for i in range(1, genuine + 1)]
+    unknown = [(address, f"Mozilla/5.0 (X11; rv:{i}.0) Firefox/{i}.0") for i, address in enumerate(crowd(others))]
+    return [
+        request(575 + 3 * n + i / 100, address, f"/w/?title=t{n * i}", user_agent=agent)
+        for n in range(40)
+        for i, (address, agent) in enumerate([*known, *unknown])
+    ]
+
+
+def test_genuine_crawlers_that_sent_half_of_a_class_are_no_attack_and_fewer_are_spared_alone() -> None:
+    incident = only([*visits(0, 720), *indexed(45, 15)])
+    assert incident.cause == "legitimate-surge"
+    assert incident.suspects[0].why.args["crawler"] == "Googlebot"
+    assert incident.ban == ()
+    assert incident.deny == ()
+    assert any("Googlebot" in remedy.apply for remedy in incident.remedies)
+    assert set(only([*visits(0, 720), *indexed(15, 45)]).ban) == set(crowd(45))

@@ -210,7 +210,7 @@ def clones(number: int, addresses: int, agent: str = "git/2.51.2", *, packed: in
     return found
 
 
-@pytest.mark.parametrize(("number", "addresses"), [(600, 200), (900, 12)])
+@pytest.mark.parametrize(("number", "addresses"), [(600, 200), (900, 12), (900, 1)])
 def test_machines_that_clone_a_repository_are_no_attack(number: int, addresses: int) -> None:
     incident = only([*visits(0, 680), *clones(number, addresses)], OUT_OF_MEMORY)
     assert incident.cause == "legitimate-surge"

@@ -199,6 +199,10 @@ it sent such requests before, too, and no more often now
   of what was shared; {share:share} of the excess load, {lift:times} the usual
 = {requests} requête{requests:s} en {span:span} depuis {addresses} adresse{addresses:s}, pour la plupart des serveurs du
   fédivers, chacun pour l’aperçu d’un partage ; {share:share} de la surcharge, {lift:times} l’habitude
+{requests} requests in {span:span} by {addresses} addresses, most of them from the published networks of crawlers such
+  as {crawler}; {share:share} of the excess load, {lift:times} the usual
+= {requests} requête{requests:s} en {span:span} depuis {addresses} adresse{addresses:s}, pour la plupart depuis les
+  réseaux publiés de robots tels que {crawler} ; {share:share} de la surcharge, {lift:times} l’habitude
 {requests} requests in {span:span} by {addresses} addresses, most of them git's own, which fetches repositories and was
   answered; {share:share} of the excess load, {lift:times} the usual
 = {requests} requête{requests:s} en {span:span} depuis {addresses} adresse{addresses:s}, pour la plupart de git, qui
