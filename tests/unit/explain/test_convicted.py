@@ -212,3 +212,25 @@ def test_genuine_crawlers_that_sent_half_of_a_class_are_no_attack_and_fewer_are_
     assert incident.deny == ()
     assert any("Googlebot" in remedy.apply for remedy in incident.remedies)
     assert set(only([*visits(0, 720), *indexed(15, 45)]).ban) == set(crowd(45))
+
+
+FACETS = ("brand", "size", "color", "price", "sort", "page", "rating", "sale", "stock", "seller", "fabric", "origin")
+
+
+def filtered(addresses: Sequence[str]) -> list[HttpRequest]:
+    """A shop's shelves, filtered: no two addresses name the same filters in the same order."""
+    found = []
+    for i, address in enumerate(addresses):
+        first, second = FACETS[i % 12], FACETS[(i // 12 + i + 1) % 12]
+        agent = f"Mozilla/5.0 (X11; rv:{60 + i % 80}.0) Firefox/{60 + i % 80}.0"
+        path = f"/shelf-{chr(97 + i * 7 // 12 % 9) * 3}/?{first}={i}&{second}={i}"
+        found.append(request(570 + i / 5, address, path, user_agent=agent))
+    return found
+
+
+def test_filters_in_any_order_are_one_kind_where_none_rises_by_its_first_name() -> None:
+    incident = only([*visits(0, 720), *filtered(crowd(600))])
+    signature = incident.suspects[0].signature
+    assert signature is not None
+    assert signature.path is None
+    assert set(incident.ban) == set(crowd(600))
