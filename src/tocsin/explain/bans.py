@@ -8,10 +8,12 @@ from collections.abc import Set as AbstractSet
 from ipaddress import ip_network
 
 from tocsin.decide.crawlers import claimed_crawler
+from tocsin.detect.contrast import holds
 from tocsin.explain.accuse import Accused, folded
+from tocsin.explain.agents import honest_name
 from tocsin.explain.crawling import genuine
 from tocsin.explain.kinds import is_broad
-from tocsin.explain.load import BEFORE_S, Load
+from tocsin.explain.load import BEFORE_S, Load, key_of
 from tocsin.explain.model import Accesses, Profile, Said, Spared, say
 from tocsin.explain.suspects import SUBJECT
 from tocsin.explain.visitors import fetched_files, has_no_files, is_visitor
@@ -34,9 +36,9 @@ _LEAST_VISITORS = 20
 _LEAST_SENDERS = 5
 
 
-def usual_senders(accesses: Accesses, accused: Accused, start_ts: float, end_ts: float) -> frozenset[str]:
+def usual_senders(accesses: Accesses, accused: Accused, load: Load, start_ts: float, end_ts: float) -> frozenset[str]:
     """Who sent requests of a class before it rose (`start_ts`), too, and about as often: in a crowd that sends few each
-    and came at once, an app that belongs to the site.
+    and came at once, an app that belongs to the site, or a bot that takes its time.
     """
     earliest_ts = max(accesses.start or start_ts, start_ts - BEFORE_S)
     before_s, now_s = start_ts - earliest_ts, min(end_ts, accesses.end or end_ts) - start_ts
@@ -45,11 +47,34 @@ def usual_senders(accesses: Accesses, accused: Accused, start_ts: float, end_ts:
         return frozenset()
     before = dict(folded(accesses.actors(signature, earliest_ts, start_ts)))
     now = {actor.subject: actor.requests for actor in accused.suspect.actors}
-    return frozenset(
+    return _usual_bots(load, accused, now, now_s) | {
         subject
         for subject, number in before.items()
         if number >= _SOME and now.get(subject, 0) / now_s <= _AS_OFTEN * number / before_s
-    )
+    }
+
+
+def _usual_bots(load: Load, accused: Accused, now: Mapping[str, int], now_s: float) -> frozenset[str]:
+    """Who is of a network from which bots that say what they are came about as often before, at this hour of other days
+    too: a slow one (ClaudeBot) sends but a few requests a day from each of its addresses.
+    """
+    if accused.carried is None or not load.before_s:
+        return frozenset()
+    described = accused.carried.contrast.features
+    bots = {agent for agent in {group.user_agent for group in load.before} if agent and honest_name(agent)}
+    before: Counter[str] = Counter()
+    for group in load.before:
+        if group.source_ip and group.user_agent in bots and holds(described, load.cells[key_of(group)]):
+            before[_block(group.source_ip)] += group.requests
+    sent: Counter[str] = Counter()
+    for subject, number in now.items():
+        sent[_block(subject)] += number
+    usual = {
+        block
+        for block, number in before.items()
+        if number >= _SOME and sent[block] / now_s <= _AS_OFTEN * number / load.before_s
+    }
+    return frozenset(subject for subject in now if _block(subject) in usual)
 
 
 def bans_of(
@@ -80,7 +105,7 @@ def bans_of(
         if why is None and requests < least:
             why = say("it sent but {requests} of these, next to nothing beside the others", requests=requests)
         if why is None and address in usual:
-            why = say("it sent such requests before, too, and no more often now")
+            why = say("such requests came from it, or from beside it, before, and as often as now")
         if why is not None:
             spare.append(Spared(address, why))
         elif not ip_network(address).is_loopback:
@@ -150,6 +175,12 @@ def front_of(load: Load, accused: Accused) -> Said | None:
         number=len(few),
         network=few[0][0],
     )
+
+
+def _block(subject: str) -> str:
+    """The addresses beside one's: a /24, or an IPv6 /48."""
+    network = ip_network(subject)
+    return str(network.supernet(new_prefix=24 if network.version == 4 else 48))
 
 
 def _network(subject: str) -> str:

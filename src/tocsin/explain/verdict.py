@@ -228,7 +228,7 @@ def _bans(
 ) -> tuple[tuple[str, ...], tuple[Spared, ...]]:
     if case.load is not None and top.suspect.signature is not None:
         start = min(begin, case.load.start)
-        usual = usual_senders(dossier.accesses, top, start, end)
+        usual = usual_senders(dossier.accesses, top, case.load, start, end)
         return bans_of(top, case.profiles, case.load, start, usual)
     return tuple(actor.subject for actor in top.suspect.actors), ()
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import pytest
 from explain_made import START_TS, dossier, fact, request, visits
 
 from tocsin.explain.explain import explain
@@ -234,3 +235,29 @@ def test_filters_in_any_order_are_one_kind_where_none_rises_by_its_first_name() 
     assert signature is not None
     assert signature.path is None
     assert set(incident.ban) == set(crowd(600))
+
+
+CLAUDEBOT = "Mozilla/5.0 AppleWebKit/537.36 (KHTML, like Gecko; compatible; ClaudeBot/1.0; +claudebot@anthropic.com)"
+
+
+def slow(agent: str, start: float, end: float, first: int = 100) -> list[HttpRequest]:
+    """A bot that asks for a page a minute, each from another address of its network."""
+    return [
+        request(ts, f"216.73.216.{first + i}", f"/ana/tool-1/commit/{i + 7:040x}", user_agent=agent)
+        for i, ts in enumerate(range(int(start), int(end), 60))
+    ]
+
+
+@pytest.mark.parametrize(("agent", "spared"), [(CLAUDEBOT, True), ("Mozilla/5.0 (X11) Firefox/140.0", False)])
+@pytest.mark.parametrize(("start", "end"), [(0, 480), (-86400 - 1400, -86400 + 1400)])
+def test_a_slow_bot_that_came_before_from_its_network_is_spared_in_a_crowd(
+    start: float, end: float, agent: str, spared: bool
+) -> None:
+    usual = [one for at in {start, 0} for one in (*visits(at - 200, at + 2900, 20.0), *git(at - 200, at + 2900))]
+    bots = [*slow(agent, start, end), *slow(agent, 560, 700, 1)]
+    incident = only([*usual, *bots, *forge(crowd(600), 500, 700)])
+    late = {"216.73.216.1", "216.73.216.2", "216.73.216.3"}
+    assert incident.cause == "distributed-flood"
+    assert set(crowd(600)) <= set(incident.ban)
+    assert not late & set(incident.ban) if spared else late <= set(incident.ban)
+    assert (late <= {one.subject for one in incident.spare}) == spared

@@ -177,8 +177,8 @@ requests took {mean:span} on average, the slowest {slowest:span}
 SUSPECTS = """
 it came before the outage began, too, and sent but {requests} of these
 = elle venait déjà avant la panne, et n’en a envoyé que {requests}
-it sent such requests before, too, and no more often now
-= elle envoyait déjà de telles requêtes, et pas plus souvent maintenant
+such requests came from it, or from beside it, before, and as often as now
+= de telles requêtes venaient déjà d’elle, ou d’à côté, et aussi souvent que maintenant
 {requests} requests in {span:span} by {addresses} addresses; {share:share} of the excess load (estimated: no durations
   are logged), {lift:times} the usual rate
 = {requests} requête{requests:s} en {span:span} depuis {addresses} adresse{addresses:s} ; {share:share} de la
