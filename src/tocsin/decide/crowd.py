@@ -31,7 +31,7 @@ from tocsin.decide.visitors import REFUSED, Visitors, is_asset
 from tocsin.detect.books import Strike
 from tocsin.detect.contrast import Feature
 from tocsin.detect.evidence import Row
-from tocsin.detect.normal import CHAPTER_S, FIRST_KEPT, SOURCES_KEPT, Asked, Normal, Request
+from tocsin.detect.normal import CHAPTER_S, FIRST_KEPT, Asked, Normal, Request, sources_kept
 from tocsin.model import HttpRequest
 from tocsin.server_events import Sample
 
@@ -42,6 +42,7 @@ WINDOW_MAX = 20_000
 RIPENING_MAX = 40_000  # requests that wait to be judged, 200 bytes each
 RIPENED_EARLY = 1000
 RECORDS_MAX = 8192  # requests told apart within a chapter; what comes beyond is one record
+SENT = frozenset((200, 206, 304))
 UNITS = (0.25, 20.0)  # what one request is worth at least and at most
 SUFFERING_5XX = 0.2
 SUFFERING_STALLED = 0.4
@@ -59,7 +60,7 @@ class Chapter(Struct, array_like=True):
 
 class Saved(Struct, array_like=True):
     """All state but the visitors' and the normal, for a restart. `seen` are (time, subject, position of its record,
-    visiting, visitor, weight, units, cost, refused), `ripe` how many of them are judged.
+    visiting, visitor, weight, units, cost, apart), `ripe` how many of them are judged.
     """
 
     times: list[float]
@@ -123,7 +124,8 @@ class Crowd:
             self._tick(now_ts, row())
         elif self.sieges.all:
             self.sieges.renew(now_ts)
-        if request.referer and request.status != 404 and is_asset(request.path):
+        file = is_asset(request.path)
+        if file and request.referer and request.status != 404:
             if is_visitor:
                 self._hosts.note(host_of(request.referer))
             return None
@@ -132,7 +134,8 @@ class Crowd:
         weight, cost_s = self.mask + 1.0, request.duration_s or 0.0
         units = weight * self._worth(cost_s) if cost_s else weight
         refused = request.status == REFUSED and self.sieges.lasting
-        seen = Seen(now_ts, subject, record, was_visitor, False, weight, units, cost_s * weight, refused)
+        apart = refused or (file and request.status in SENT and ".php" not in request.path)
+        seen = Seen(now_ts, subject, record, was_visitor, False, weight, units, cost_s * weight, apart)
         self._ripening.append(seen)
         if len(self._ripening) > RIPENING_MAX:  # a flood: who waits longest is judged as what he is by now
             self._ripen(-math.inf, RIPENING_MAX - RIPENED_EARLY)
@@ -149,7 +152,7 @@ class Crowd:
         """A post of an address that is left out: remembered as one that posts this, and no more."""
         if self.settings.enabled:
             sources = self._record(request, led=False).request.sources
-            if len(sources) < SOURCES_KEPT:
+            if len(sources) < sources_kept(request.method or ""):
                 sources.setdefault(subject, now_ts)
 
     def _worth(self, cost_s: float) -> float:
@@ -192,7 +195,7 @@ class Crowd:
         self._ripen(now_ts - RIPE_S)
         self.sieges.expire(now_ts - RIPE_S - WINDOW_S, WINDOW_MAX)
         self.sieges.tick(now_ts, self._ripening, row)
-        if self.sieges.lasting or now_ts < self.sieges.attentive_until_ts:
+        if self.sieges.is_odd(now_ts):
             self._besieged, self._closed = True, None
         elif self._closed is not None and now_ts >= self._closed.end_ts + WINDOW_S:
             self._learn(self._closed)
@@ -207,7 +210,7 @@ class Crowd:
             visits = of(seen.subject)
             request = seen.record.request
             request.cost_s += seen.cost_s
-            if len(request.sources) < SOURCES_KEPT:
+            if len(request.sources) < sources_kept(request.asked[0]):
                 request.sources.setdefault(seen.subject, seen.now_ts)
             if visits is not None and is_visitor(visits):
                 seen.visitor = True
@@ -294,14 +297,14 @@ class Crowd:
                 one.weight,
                 one.units,
                 one.cost_s,
-                one.refused,
+                one.apart,
             )
             for queue in (sieges.window, self._ripening)
             for one in queue
         ]
         times = [
             self._chapter_ts, self._tick_ts, self._rate_ts, sieges.spare_ts, sieges.pause_ts, sieges.suffering_until_ts,
-            sieges.whole_since_ts, sieges.attentive_until_ts,
+            sieges.whole_since_ts, sieges.attentive_until_ts, sieges.unmet_since_ts,
         ]  # fmt: skip
         saved = Saved(
             times, self.mask, self._rate_seen, self._besieged, [record.request for record in records], known, seen,
@@ -320,7 +323,7 @@ class Crowd:
         sieges = self.sieges
         self._chapter_ts, self._tick_ts, self._rate_ts, *times = saved.times
         sieges.spare_ts, sieges.pause_ts, sieges.suffering_until_ts, *times = times
-        sieges.whole_since_ts, sieges.attentive_until_ts = times
+        sieges.whole_since_ts, sieges.attentive_until_ts, sieges.unmet_since_ts = times
         self.mask, self._rate_seen, self._besieged = saved.mask, saved.rate_seen, saved.besieged
         records = [record_again(request) for request in saved.records]
         self._known = {record.request.asked: record for record in records[: saved.known]}

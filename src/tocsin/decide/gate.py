@@ -24,19 +24,23 @@ LEAST_PURITY = 0.8  # how much of such requests must be excess for one request t
 NORMAL_SHARE = 0.02  # of all requests may normally be such ones of strangers, for the same
 VISITING_SHARE = 0.5  # of the senders, at most
 ASKED_VISITING_SHARE = 0.1  # of the senders, where they are only asked
+LEAST_REACHED = 0.25  # of such requests, from those whom a count would hit: a crowd that comes once is not met by it
+LEAST_VAGUE = 10  # of those, where a class says neither what is asked for: what is left of others looks like one
+FAMILIAR_SHARE = 0.5  # of such requests, by programs that ask for the same at other times
 MANY_VISITORS = 2  # so many of the last minute, or more, speak against a measure; one may have been sent to
 
 
 class Present(Struct):
     """Who sent requests of a class within the last minute, before they were told for visitors, and by which agents:
-    those who turned out to be `visitors`, and the `strangers`; how many visitors there were at all; and the share of
-    all senders who are visitors.
+    those who turned out to be `visitors`, and the `strangers`; how many visitors there were at all; the share of all
+    senders who are visitors; and the share of the strangers' requests by programs that ask for the same at other times.
     """
 
     visitors: Mapping[str, Sequence[str]]
     strangers: Mapping[str, Sequence[str]]
     all_visitors: int
     visiting: float
+    familiar: float
 
 
 class Measure(Struct, frozen=True):
@@ -71,11 +75,16 @@ def measure_of(
     """
     if present.visiting > VISITING_SHARE:
         return Measure(0, f"{present.visiting:.0%} of those who send such requests are visitors")
+    if present.familiar > FAMILIAR_SHARE:
+        return Measure(0, f"{present.familiar:.0%} of them are by programs that ask for the same at other times")
     why = ""
+    sent = sum(map(len, present.strangers.values()))
+    vague = not {"path", "query"} & {dimension for dimension, _ in description}
     for times, agents in STEPS:
         before = normal.share_of_visitors(description, times, agents=agents)
         hit = sum(is_enough(each, times, agents=agents) for each in present.visitors.values())
-        others = sum(is_enough(each, times, agents=agents) for each in present.strangers.values())
+        reached = [len(each) for each in present.strangers.values() if is_enough(each, times, agents=agents)]
+        others = len(reached)
         if before > settings.hit_share:
             why = f"{before:.1%} of the visitors remembered sent such requests"
         elif hit >= MANY_VISITORS and hit > settings.hit_share * present.all_visitors:
@@ -84,7 +93,7 @@ def measure_of(
             why = "everybody begins there who logs in"
         elif times == 1 and (purity < LEAST_PURITY or normal.share_of_all(description) > NORMAL_SHARE):
             why = "too many such requests are normal"
-        elif others < LEAST_SENDERS:
+        elif others < (LEAST_VAGUE if vague else LEAST_SENDERS) or sum(reached) < LEAST_REACHED * sent:
             why = why or f"too few send {times} of them"
         else:
             of = len(normal.visitors)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable
 
-from tocsin.detect.contrast import DIMENSIONS, Cell, Description, Feature, narrowed
+from tocsin.detect.contrast import DIMENSIONS, Cell, Description, Feature, is_browser, narrowed
 from tocsin.detect.normal import BROWSERS
 
 POST = ("method", "POST")
@@ -43,7 +43,7 @@ def _only_browsers(wanted: set[Feature], cells: list[Cell]) -> bool:
     now = others = total = 0.0
     for cell in cells:
         if wanted <= set(cell.features):
-            claims = any(name == BROWSERS[0] and value.startswith(BROWSERS[1]) for name, value in cell.features)
+            claims = any(name == BROWSERS[0] and is_browser(value) for name, value in cell.features)
             total += cell.now_cost
             now += cell.now_cost * claims
             others += cell.before * (not claims)

@@ -6,13 +6,12 @@ from collections.abc import Sequence
 
 from msgspec import Struct
 
-from tocsin.detect.contrast import Feature, agent_tokens, varied_path
+from tocsin.detect.contrast import Feature, family_of, varied_path
 from tocsin.detect.normal import ALL, Asked, Request, features, matched, trigger_features
 from tocsin.model import HttpRequest
 
 OTHERS: Asked = ("", "*", "", "", "", "", "")
 HOSTS_MAX = 64
-_BROWSERS = ("Edg", "Firefox", "Chrome", "Safari")
 
 
 class Record(Struct):
@@ -28,7 +27,8 @@ class Record(Struct):
 
 class Seen(Struct, gc=False):
     """One request, waiting to be judged or within the window. `weight` is how many it stands for, `units` the same with
-    its cost: how many ordinary requests it is worth. `refused`: the web server turned it away, as it was told to.
+    its cost: how many ordinary requests it is worth. `apart`: it is no part of an excess, as
+    the web server turned it away when it was told to, or sent a file, which costs next to nothing.
     """
 
     now_ts: float
@@ -39,7 +39,7 @@ class Seen(Struct, gc=False):
     weight: float
     units: float
     cost_s: float
-    refused: bool
+    apart: bool
 
 
 def record_of(asked: Asked) -> Record:
@@ -72,16 +72,6 @@ def kind_of(asked: Asked) -> tuple[str, str, str, str, str, str]:
     """The class of what was asked; see `normal.Kind`."""
     method, path, _, vhost, agent, protocol, contact = asked
     return vhost, method, varied_path(path)[:200], family_of(agent), protocol, contact
-
-
-def family_of(user_agent: str) -> str:
-    """What an agent is, in a word: what it calls itself, or which browser."""
-    if not user_agent:
-        return "-"
-    tokens = agent_tokens(user_agent)
-    if len(tokens) > 1:
-        return tokens[1].partition("/")[0]
-    return next((name for name in _BROWSERS if name in user_agent), "browser")
 
 
 def host_of(referer: str) -> str:

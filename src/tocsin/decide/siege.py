@@ -72,7 +72,7 @@ class Change(Struct, frozen=True):
 
 class Sent(Struct, array_like=True, gc=False):
     """What one address has sent of a class: how many that were served and how many that were refused, since when, by
-    which agent first, and whether by another since.
+    which agent first, and whether by another since, and whether he has shown that he is a browser.
     """
 
     since_ts: float
@@ -80,6 +80,7 @@ class Sent(Struct, array_like=True, gc=False):
     served: int = 0
     refused: int = 0
     several: bool = False
+    shown: bool = False
 
 
 class Siege(Struct):
@@ -120,8 +121,10 @@ class Siege(Struct):
         """Less is stricter, as in `gate.Measure`."""
         return self.times or 99, not self.agents
 
-    def count(self, subject: str, ts: float, agent: str, *, refused: bool = False) -> bool:
-        """One more request of an address; whether it has sent too many by now. `refused`: it was answered with 429."""
+    def count(self, subject: str, ts: float, agent: str, *, refused: bool = False, page: bool = False) -> bool:
+        """One more request of an address; whether it has sent too many by now. `refused`: it was answered with 429;
+        `page`: it is one that the web server asks about.
+        """
         sent = self.counted.pop(subject, None)
         if sent is None or sent.since_ts < ts - COUNTED_WITHIN_S:
             sent = Sent(ts, agent)
@@ -129,10 +132,11 @@ class Siege(Struct):
         if len(self.counted) > COUNTED_MAX:
             del self.counted[next(iter(self.counted))]
         sent.several = sent.several or agent != sent.agent
-        if refused and (self.opens or not self.turned_away):
+        if refused:
             sent.refused += 1
         else:
             sent.served += 1
+            sent.shown = sent.shown or (page and sent.refused > 0)
             sent.refused = 0  # he has shown the cookie; his other tabs may have been asked as well
         if (
             self.times != 1 or self.opens

@@ -24,7 +24,7 @@ from tocsin.decide.siege import (
     signature_of,
     text_of,
 )
-from tocsin.decide.visitors import Visitors
+from tocsin.decide.visitors import Visitors, is_page
 from tocsin.detect.books import Strike
 from tocsin.detect.contrast import Cell, Contrast, Description, Feature, contrasts
 from tocsin.detect.evidence import Row, evidence_of, finding_of
@@ -40,6 +40,7 @@ ALARM_EVERY_S = 1800.0
 ALARM_FACTOR = 2.0  # so many times what makes a siege, and this share of the excess: else nobody is told of it
 ALARM_SHARE = 0.5
 SIEGES_MAX = 8
+UNMET_S = 7200.0
 SEARCHED = 20  # descriptions, the best first
 PATHS_SEARCHED = 10  # and of others that name a path: what is wide fills the first places with its variants
 RANKED = 200
@@ -73,6 +74,7 @@ class Sieges:
         self.suffering_until_ts = -math.inf
         self.whole_since_ts = -math.inf  # since when all addresses are seen; infinity: not all are
         self.attentive_until_ts = -math.inf  # all should be
+        self.unmet_since_ts = math.inf  # since when something is far above its normal that nothing is done about
         self.spare_ts = -math.inf
         self.pause_ts = -math.inf
         self._counts: dict[Feature, float] = {}
@@ -83,6 +85,12 @@ class Sieges:
     def lasting(self) -> bool:
         """Whether there is a siege now."""
         return any(siege.left_ts is None for siege in self.all)
+
+    def is_odd(self, now_ts: float) -> bool:
+        """Whether what comes now is not to be learnt: a siege, or for some hours an excess that no measure fits. What
+        rises slowly would make itself normal.
+        """
+        return self.lasting or now_ts < self.attentive_until_ts or 0 <= now_ts - self.unmet_since_ts < UNMET_S
 
     def load(
         self, window: Iterable[Seen], sieges: list[Siege], peaks: dict[Feature, float], alarms: dict[Description, float]
@@ -100,7 +108,7 @@ class Sieges:
     def take(self, seen: Seen) -> None:
         """A request that has been judged."""
         self.window.append(seen)
-        if not (seen.visitor or seen.refused):
+        if not (seen.visitor or seen.apart):
             counts = self._counts
             for feature in seen.record.triggers:
                 counts[feature] = counts.get(feature, 0.0) + seen.units
@@ -112,7 +120,7 @@ class Sieges:
             self._drop(window.popleft())
 
     def _drop(self, seen: Seen) -> None:
-        if seen.visitor or seen.refused:
+        if seen.visitor or seen.apart:
             return
         counts = self._counts
         for feature in seen.record.triggers:
@@ -129,13 +137,18 @@ class Sieges:
         if record.version != self._version:
             record.sieges = [one for one in self.all if one.left_ts is None and one.wanted <= record.features]
             record.version = self._version
-        agent = record.request.asked[4]
+        method, path, _, _, agent, *_ = record.request.asked
+        page = method == "GET" and is_page(path)
         for siege in record.sieges:
             if not isinstance(siege, Siege) or subject in siege.spared:
                 continue
-            if siege.count(subject, now_ts, agent, refused=refused):
+            if siege.count(subject, now_ts, agent, refused=refused, page=page) and not self._is_browser(subject):
                 return Strike(RULE, max(siege.times, 1), WINDOW_S if siege.times == 1 else STRICTER_AFTER_S, siege.note)
         return None
+
+    def _is_browser(self, subject: str) -> bool:
+        """Whether an address has shown in any siege that it is one."""
+        return any(sent.shown for one in self.all if (sent := one.counted.get(subject)) is not None)
 
     def tick(self, now_ts: float, ripening: Iterable[Seen], row: Row) -> None:
         """From time to time: does each siege last, is there another. `row` is the line at which this is asked."""
@@ -158,6 +171,8 @@ class Sieges:
                 peaks[feature] = number
             if number >= least and not excess:
                 excess = number >= limit(feature, now_ts, factor, least)
+        if not excess:
+            self.unmet_since_ts = math.inf
         if not excess or now_ts < self.pause_ts or not self.normal.learnt:
             return
         self.pause_ts = now_ts + PAUSE_S
@@ -182,9 +197,12 @@ class Sieges:
             if fitting[0][2].times != 1 or now_ts >= self.whole_since_ts + ATTEND_S:
                 self._enter(*fitting[0], now_ts)
                 return
+            self.unmet_since_ts = min(now_ts, self.unmet_since_ts)
             self.attentive_until_ts = now_ts + WINDOW_S  # first see who is a visitor of those left out so far
             self.pause_ts = now_ts
-        elif found and not (found[0][2].times or found[0][2].asks):
+            return
+        self.unmet_since_ts = min(now_ts, self.unmet_since_ts)
+        if found and not (found[0][2].times or found[0][2].asks):
             self._alarm(*found[0], now_ts, self.normal.limit_of(found[0][0].features, now_ts, factor, least))
 
     def _cells(self, now_ts: float) -> tuple[list[Cell], float]:
@@ -195,7 +213,7 @@ class Sieges:
         cells = {cell.features: structs.replace(cell, before_cost=cell.before_cost * factor) for cell in before}
         now: dict[int, tuple[Record, list[float]]] = {}
         for seen in self.window:
-            if not (seen.visitor or seen.refused):
+            if not (seen.visitor or seen.apart):
                 now.setdefault(id(seen.record), (seen.record, []))[1].append(seen.units)
         for record, units in now.values():
             if not any(wanted <= record.features for wanted in strict):
@@ -212,10 +230,12 @@ class Sieges:
         asked = frozenset(one for one in description if one[0] in ASKED)
         if asked and len(asked) < len(description):
             present.visiting = max(present.visiting, self._present(asked).visiting)
+        if (page := _page_of(description)) is not None and page != description:
+            present.visitors = self._present(frozenset(page)).visitors
         posted = {one.signature.path for one in self.all if one.left_ts is None and POST in one.wanted}
         is_form = POST not in description and dict(description).get("path") in posted
         asks = self.asks and "path" in dict(description) and question_of(description) is not None
-        return measure_of(description, self.normal, present, self.settings, purity, asks=asks, is_form=is_form)
+        return measure_of(page or description, self.normal, present, self.settings, purity, asks=asks, is_form=is_form)
 
     def _present(self, wanted: frozenset[Feature]) -> Present:
         visitors: dict[str, list[str]] = {}
@@ -223,6 +243,8 @@ class Sieges:
         everybody: set[str] = set()
         senders: set[str] = set()
         holds: dict[int, bool] = {}
+        familiar: dict[int, bool] = {}
+        number = known_programs = 0
         for seen in self.window:
             if seen.visitor:
                 everybody.add(seen.subject)
@@ -231,10 +253,16 @@ class Sieges:
                 known = holds[id(seen.record)] = wanted <= seen.record.features
             if known:
                 senders.add(seen.subject)
+                if not (seen.visiting or seen.visitor):
+                    if id(seen.record) not in familiar:
+                        familiar[id(seen.record)] = self.normal.is_familiar(seen.record.request, seen.now_ts)
+                    number += 1
+                    known_programs += familiar[id(seen.record)]
                 if not seen.visiting:
                     agent = seen.record.request.asked[4]
                     (visitors if seen.visitor else strangers).setdefault(seen.subject, []).append(agent)
-        return Present(visitors, strangers, len(everybody), len(senders & everybody) / max(1, len(senders)))
+        visiting = len(senders & everybody) / max(1, len(senders))
+        return Present(visitors, strangers, len(everybody), visiting, known_programs / max(1, number))
 
     def _is_met(self, description: Description, measure: Measure) -> bool:
         """Whether most of such requests are those of a siege that is at least as strict."""
@@ -385,6 +413,17 @@ class Sieges:
         until_ts, spare = siege.denied_until_ts, tuple(sorted([*spared][-TOLD_MAX:]))
         said = siege.told, siege.note, siege.finding
         self.hear(Change(verb, now_ts, *said, id=siege.denied, lifts=before, end_ts=until_ts, spare=spare))
+
+
+def _page_of(description: Description) -> Description | None:
+    """One page without how it is asked for; None where it is no page, or more than one. Those who only look what is
+    behind a link that was shared ask in another way than those who read it: to tell them by that is to hit the half.
+    """
+    values = dict(description)
+    if values.get("method", "GET") not in {"GET", "HEAD"} or "*" in values.get("path", "*"):
+        return None
+    page = (("method", "GET") if name == "method" else (name, value) for name, value in description)
+    return tuple(one for one in page if one[0] not in {"protocol", "contact"})
 
 
 def _worth_a_look(ranked: Sequence[Contrast]) -> list[Contrast]:

@@ -83,6 +83,12 @@ def is_asset(path: str) -> bool:
     return path[-6:].rpartition(".")[2].lower() in ASSET_SUFFIXES or "/avatar" in path
 
 
+def is_page(path: str) -> bool:
+    """Whether a path ends like a page's: with no kind of file, or one that is made."""
+    name, dot, kind = path.rpartition("/")[2].rpartition(".")
+    return not dot or not name or kind.lower() in {"php", "html", "htm"}
+
+
 def page_key(target: str) -> int:
     """What pages and referers are compared by: the path as sent, without query and fragment."""
     path = target.partition("?")[0].partition("#")[0]

@@ -49,6 +49,8 @@ _WORD = re.compile(r"[a-z]{2,20}")
 _VARIABLE = re.compile(r"[0-9]{2,}|[0-9a-f]{8,}|[0-9]+$")
 _AGENT_TOKEN = re.compile(r"[A-Za-z][A-Za-z0-9_.-]{2,40}(?:/[0-9][0-9A-Za-z_.]{0,20})?")
 _AUTOMATON = re.compile(r"(?i)bot|crawl|spider|fetch|scrap").search
+_BROWSERS = ("Edg", "Firefox", "Chrome", "Safari")
+BROWSER = "browser"
 _COMMON_TOKENS = frozenset(
     (
         *("mozilla", "applewebkit", "khtml", "gecko", "safari", "chrome", "version", "mobile", "linux", "windows"),
@@ -204,8 +206,9 @@ def features_of(
 
 @lru_cache(maxsize=CACHED)
 def path_shapes(path: str) -> tuple[str, ...]:
-    """A path, the same with what varies in it as `*`, its folder, and what it is of a thing that somebody owns, as
-    forges have it: `/a/17`, `/a/*`; `/ana/tool/commit/17`, `/ana/tool/commit/*`, `/*/*/commit/*`.
+    """A path, the same with what varies in it as `*`, its folder, its first folder, and what it is of a thing that
+    somebody owns, as forges have it: `/a/17`, `/a/*`; `/t/some-words/17`, `/t/*/*`; `/ana/tool/commit/17`,
+    `/ana/tool/commit/*`, `/ana/*/*/*`, `/*/*/commit/*`.
     """
     shapes = [path]
     segments = path.split("/")
@@ -215,6 +218,8 @@ def path_shapes(path: str) -> tuple[str, ...]:
         shapes.append("/".join((*segments[:-1], "*")))
     elif len(segments) > 3:
         shapes.append("/".join((*segments[:-2], "*", "")))
+    if len(segments) > 3:
+        shapes.append("/".join(("", segments[1], *("*" if part else "" for part in segments[2:]))))
     at = 4 if segments[3:4] == ["-"] else 3  # as GitLab sets them apart
     if len(segments) > at and _WORD.fullmatch(segments[at]):
         below = ("*" if part else "" for part in segments[at + 1 :])
@@ -251,6 +256,26 @@ def agent_tokens(agent: str) -> tuple[str, ...]:
         if ("/" in token or _AUTOMATON(token)) and token.partition("/")[0].lower() not in _COMMON_TOKENS
     ]
     return (agent, *dict.fromkeys(tokens[:6]))
+
+
+def family_of(agent: str) -> str:
+    """What an agent is, in a word: what it calls itself, or which browser; `-` for none."""
+    if not agent:
+        return "-"
+    tokens = agent_tokens(agent)
+    if len(tokens) > 1:
+        return tokens[1].partition("/")[0]
+    return next((name for name in _BROWSERS if name in agent), BROWSER)
+
+
+def is_browser(agent: str) -> bool:
+    """Whether an agent claims to be a browser: `Mozilla/5.0 (Linux) mirall/3.13` does not."""
+    return agent.startswith("Mozilla/") and not is_software(agent)
+
+
+def is_software(agent: str) -> bool:
+    """Whether an agent is a program's own, neither a browser's nor that of one who reads what he finds."""
+    return family_of(agent) not in {*_BROWSERS, BROWSER, "-"} and not _AUTOMATON(agent)
 
 
 # -- spans -------------------------------------------------------------------------------------------------------------

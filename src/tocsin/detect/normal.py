@@ -20,7 +20,17 @@ from zlib import crc32
 import msgspec
 from msgspec import Struct
 
-from tocsin.detect.contrast import Cell, Description, Feature, features_of, path_shapes, varied_path
+from tocsin.detect.contrast import (
+    Cell,
+    Description,
+    Feature,
+    family_of,
+    features_of,
+    is_browser,
+    is_software,
+    path_shapes,
+    varied_path,
+)
 
 CHAPTER_S = 300.0
 HALF_LIFE_S = 7 * 86400.0
@@ -28,9 +38,11 @@ LEARNT_AFTER_S = 3 * CHAPTER_S
 LEAST_VISITORS = 30
 FEATURES_KEPT = 4096
 CLASSES_KEPT = 1024
-SOURCES_KEPT = 64  # of each class, the latest
+SOURCES_KEPT = 64  # of each class, the latest; of one that is no page's, as many as
+SENDERS_KEPT = 1024
 SAMPLES_KEPT = 4096
 VISITORS_KEPT = 4096
+FAMILIAR_AFTER_S = 900.0
 FIRST_KEPT = 6  # requests of a visitor that was not told for one yet
 HOURS = 168
 SPREAD = 2_654_435_761  # Knuth's: spreads positions over the sample
@@ -85,11 +97,13 @@ class Class(Struct, array_like=True):
 
 class Index(Struct):
     """What strangers asked for, with its features, how many did and what that was worth; what visitors did, by their
-    agent, with which of them; and what was worked out from these for descriptions so far.
+    agent, with which of them; what programs asked for (see `_programs`); and what was worked out from these for
+    descriptions so far.
     """
 
     strangers: list[tuple[Asked, frozenset[Feature], int, float]]
     visitors: list[tuple[str, frozenset[Feature], list[int]]]
+    programs: dict[tuple[str, str, str], dict[str, float]]
     hits: dict[frozenset[Feature], list[tuple[int, bool]]] = {}
     numbers: dict[frozenset[Feature], int] = {}
 
@@ -200,7 +214,7 @@ class Normal:
         for source, ts in request.sources.items():
             known.sources[source] = known.sources.pop(source, ts)
             known.sketch |= 1 << (crc32(source.encode()) % SKETCH_BITS)
-        while len(known.sources) > SOURCES_KEPT:
+        while len(known.sources) > sources_kept(request.asked[0]):
             del known.sources[next(iter(known.sources))]
 
     def _sample(self, asked: Asked, number: float, units: float) -> None:
@@ -314,20 +328,40 @@ class Normal:
                 for asked in first:
                     by_asked.setdefault(asked, []).append(number)
             visitors = [(asked[4], matched(asked), numbers) for asked, numbers in by_asked.items()]
-            self._indexed = Index(strangers, visitors, {}, {})
+            self._indexed = Index(strangers, visitors, self._programs(), {}, {})
         return self._indexed
+
+    def _programs(self) -> dict[tuple[str, str, str], dict[str, float]]:
+        """What each program asked for before: of a host, a method and a family of agents the shapes of paths, each with
+        when it was first asked for.
+        """
+        found: dict[tuple[str, str, str], dict[str, float]] = {}
+        for (vhost, method, path, family, *_), known in self.classes.items():
+            shapes = found.setdefault((vhost, method, family), {})
+            for shape in path_shapes(path):
+                shapes[shape] = min(known.first_ts, shapes.get(shape, math.inf))
+        return found
+
+    def is_familiar(self, request: Request, now_ts: float) -> bool:
+        """Whether a program, no browser, that asks for the like at other times sends such a request."""
+        method, path, _, vhost, agent, *_ = request.asked
+        if not is_software(agent):
+            return False
+        known = self._index().programs.get((vhost, method, family_of(agent)), {})
+        return any(known.get(shape, now_ts) <= now_ts - FAMILIAR_AFTER_S for shape in path_shapes(path))
 
     def known_sources(self, description: Description) -> dict[str, float]:
         """The addresses that asked for such requests before, and when first; who asked for the most of them comes last.
-        Of agents only families are remembered: what a description says of the agent or the query is left out of
-        account.
+        Of agents only families are remembered; what a description says of the query is left out of account.
         """
         values = {name: value for name, value in description if name not in {"user_agent", "query"}}
-        asked = values.pop("path", "")
+        asked, agent = values.pop("path", ""), dict(description).get("user_agent", BROWSERS[1])
         found: dict[str, list[float]] = {}
-        for (vhost, method, path, _, protocol, contact), known in self.classes.items() if asked or values else ():
+        for (vhost, method, path, family, protocol, contact), known in self.classes.items():
             own = {"vhost": vhost, "method": method, "protocol": protocol, "contact": contact}
             if any(own[name] != value for name, value in values.items()):
+                continue
+            if agent != BROWSERS[1] and family != family_of(agent):
                 continue
             if not asked or asked in path_shapes(path) or path == varied_path(asked):
                 for source, ts in known.sources.items():
@@ -364,6 +398,11 @@ class Normal:
             one.sketch = int.from_bytes(sketch, "big")
 
 
+def sources_kept(method: str) -> int:
+    """How many addresses are remembered of a class: who posts and who synchronises is few, and worth knowing."""
+    return SOURCES_KEPT if method in {"GET", "HEAD"} else SENDERS_KEPT
+
+
 def features(asked: Asked) -> tuple[Feature, ...]:
     """Every value that a description of such a request may use (see `contrast.features_of`)."""
     return (*features_of(*asked[:5]), ("protocol", asked[5]), ("contact", asked[6]))
@@ -371,7 +410,7 @@ def features(asked: Asked) -> tuple[Feature, ...]:
 
 def matched(asked: Asked) -> frozenset[Feature]:
     """The same, with what an agent claims: to tell browsers from the apps of a class, once that is found."""
-    return frozenset((*features(asked), *((BROWSERS,) if asked[4].startswith(BROWSERS[1]) else ())))
+    return frozenset((*features(asked), *((BROWSERS,) if is_browser(asked[4]) else ())))
 
 
 def _feature(text: str) -> Feature:

@@ -137,7 +137,7 @@ _NETWORKS = (
     r"|(((\d+\.)\d+\.)\d+\.))"
 )
 BROWSER = r"^(?:Mozilla|Opera)/\d"  # what agents claim to be; old Internet Explorers are `compatible`, too
-ROBOT = r"bot|crawl|spider|slurp|https?:|@|compatible;(?! MSIE)"
+ROBOT = r"bot|crawl|spider|slurp|https?:|@|compatible;(?! MSIE)|^Mozilla/5\.0 \([^)]*\) (?!AppleWebKit|Gecko|like )"
 EMBEDDED = (
     r"\.(?:css|m?js|map|wasm|woff2?|ttf|otf|eot|png|jpe?g|gif|webp|avif|svg|ico|bmp|mp3|mp4|ogg|webm|xml|txt|pdf|zip)$"
 )

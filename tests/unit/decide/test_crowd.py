@@ -154,6 +154,30 @@ def test_a_surge_of_visitors_is_an_alarm_at_most(tmp_path: Path) -> None:
     assert set(played.verbs()) <= {"alarm"}
 
 
+def test_what_rises_slowly_does_not_make_itself_normal(tmp_path: Path) -> None:
+    """A scraper that takes an hour and a half to come to six pages a second, each five minutes a little more."""
+    steps = [(QUIET_S + 300 * n, (n + 1) / 3) for n in range(18)]
+
+    def page(rng: Random) -> tuple[str, str]:
+        return f"GET {rng.choice(crowding.PAGES)}", rng.choice(crowding.AGENTS)
+
+    attack = [one for n, (at, a_second) in enumerate(steps) for one in crowd(n, at, at + 300, a_second, page)]
+    played = Played(tmp_path, log(visitors(5, 0, QUIET_S + 5400), attack))
+    assert played.of("limit") or played.of("deny-request")
+
+
+def test_episodes_that_the_same_apps_fetch_are_no_siege(tmp_path: Path) -> None:
+    rng = Random(4)
+    apps = ("AntennaPod/3.5.0", "Podcasts/1700.2 CFNetwork/1490 Darwin/23", "gPodder/3.11.4")
+    usual = [line(START_TS + at, address(rng), "GET /feed/podcast.xml", 200, "-", rng.choice(apps))
+             for at in range(0, int(QUIET_S) + 900, 30)]  # fmt: skip
+    release = crowd(6, QUIET_S, QUIET_S + 300, 12, lambda rng: ("GET /feed/podcast.xml", rng.choice(apps)))
+    played = Played(tmp_path, log(visitors(5, 0, QUIET_S + 900), usual, release))
+    assert played.decisions == []
+    attack = crowd(6, QUIET_S, QUIET_S + 300, 12, lambda rng: ("GET /feed/podcast.xml", rng.choice(crowding.AGENTS)))
+    assert Played(tmp_path, log(visitors(5, 0, QUIET_S + 900), usual, attack)).decisions
+
+
 def test_a_quiet_day_is_quiet(tmp_path: Path) -> None:
     assert Played(tmp_path, log(visitors(5, 0, 4 * 3600, 6))).changes == []
 
@@ -184,7 +208,7 @@ def test_scrapers_that_look_like_landing_visitors_are_told_by_their_second_page(
     assert played.of("deny-request") == []
     questions = played.of("limit")
     assert {each.signature for each in questions} == {Signature("GET")}
-    assert questions[0].start_ts - START_TS - QUIET_S < 30
+    assert questions[0].start_ts - START_TS - QUIET_S < 40
     banned = {ban.subject for ban in played.of("ban")}
     assert banned <= set(pool)
     assert len(banned) >= 55

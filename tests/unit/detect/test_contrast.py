@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
@@ -10,8 +11,11 @@ from tocsin.detect.contrast import (
     Contrast,
     agent_tokens,
     contrasts,
+    family_of,
     features_of,
     holds,
+    is_browser,
+    is_software,
     likelihood,
     narrowed,
     path_shapes,
@@ -76,13 +80,36 @@ def test_a_description_is_narrowed_by_what_all_share() -> None:
     assert not any(holds(found, one) for one in NORMAL)
 
 
+@pytest.mark.parametrize(
+    ("agent", "family", "browser", "software"),
+    [
+        ("Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.0", "Firefox", True, False),
+        ("Mozilla/5.0 (Windows) mirall/3.13.0stable-Win64 (build 20240516)", "mirall", False, True),
+        ("Mozilla/5.0 (Android) Nextcloud-android/3.30.4", "Nextcloud-android", False, True),
+        ("Debian APT-HTTP/1.3 (2.6.1)", "APT-HTTP", False, True),
+        ("git/2.47.1", "git", False, True),
+        ("Mozilla/5.0 (compatible; SemrushBot/7~bl; +http://www.semrush.com/bot.html)", "SemrushBot", True, False),
+        ("Mozilla/5.0", "browser", True, False),
+        ("", "-", False, False),
+    ],
+)
+def test_what_an_agent_is(agent: str, family: str, browser: bool, software: bool) -> None:
+    assert (family_of(agent), is_browser(agent), is_software(agent)) == (family, browser, software)
+
+
 def test_shapes() -> None:
-    assert path_shapes("/shop/item/1234") == ("/shop/item/1234", "/shop/item/*")
+    assert path_shapes("/shop/item/1234") == ("/shop/item/1234", "/shop/item/*", "/shop/*/*")
     assert path_shapes("/") == ("/",)
-    assert path_shapes("/ana/tool/commit/4f2a") == ("/ana/tool/commit/4f2a", "/ana/tool/commit/*", "/*/*/commit/*")
+    assert path_shapes("/ana/tool/commit/4f2a") == (
+        "/ana/tool/commit/4f2a",
+        "/ana/tool/commit/*",
+        "/ana/*/*/*",
+        "/*/*/commit/*",
+    )
     assert path_shapes("/ana/tool/src/branch/main/a.c")[-1] == "/*/*/src/*/*/*"
     assert path_shapes("/ana/tool/-/blame/main/a.c")[-1] == "/*/*/-/blame/*/*"
     assert path_shapes("/ana/tool/issues")[-1] == "/*/*/issues"
+    assert path_shapes("/t/some-words/17")[-1] == "/t/*/*"
     assert query_parts("s=abc&page=2") == ("s=", "s=abc", "page=", "page=2", "=")
     assert (
         agent_tokens("Mozilla/5.0 (compatible; Googlebot/2.1; +http://www.google.com/bot.html)")[1] == "Googlebot/2.1"

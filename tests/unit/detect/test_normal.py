@@ -74,10 +74,27 @@ def test_visitors_are_remembered_by_what_they_did_before_they_were_told_for_visi
 def test_who_asked_for_it_is_known_since_when_he_first_did() -> None:
     normal = learnt()
     assert normal.known_sources((("method", "POST"), ("path", "/xmlrpc.php"))) == {"192.0.2.7": T0}
-    assert normal.known_sources((("user_agent", AGENT),)) == {}, "of agents alone nothing is known"
+    assert normal.known_sources((("user_agent", AGENT),)) == {"192.0.2.7": T0}
+    assert normal.known_sources((("user_agent", "git/2.47.1"),)) == {}
     no_referer = (("contact", "no referer"),)
     assert normal.known_sources(no_referer) == {"192.0.2.7": T0}, "nobody else's address is known"
     assert normal.known_sources((("contact", "referer"),)) == {}
+
+
+def test_a_program_that_asks_for_the_like_at_other_times_is_familiar() -> None:
+    normal, sync = Normal(), "Mozilla/5.0 (Linux) mirall/3.13.0"
+    kind = ("", "PROPFIND", "/remote.php/dav/files/ana/", "mirall", "HTTP/1.1", "no referer")
+    seen = Request(asked("PROPFIND /remote.php/dav/files/ana/", sync), kind, 9.0, 0.0, 0.0, 9.0, {})
+    normal.learn([seen], [], {}, T0, T0 + 300)
+
+    def familiar(text: str, agent: str, ts: float = T0 + 1000) -> bool:
+        return normal.is_familiar(request(text, agent=agent), ts)
+
+    assert familiar("PROPFIND /remote.php/dav/files/lea/", sync)
+    assert not familiar("PROPFIND /remote.php/dav/files/lea/", sync, T0 + 800), "it has come but now"
+    assert not familiar("POST /remote.php/dav/files/lea/", sync)
+    assert not familiar("PROPFIND /remote.php/dav/files/ana/", AGENT), "anybody says that he is a browser"
+    assert not familiar("PROPFIND /elsewhere/", sync)
 
 
 def test_who_asked_for_the_most_is_the_last_to_make_room() -> None:
