@@ -264,9 +264,9 @@ def cause_of(load: Load, one: Carried) -> Cause:
         return "legitimate-surge"
     if guesses_at_logins(one):
         return "login-bruteforce"
-    if genuine_crawler(one) is not None or fetches_repositories(load, one):
+    if fetches_repositories(load, one):
         return "legitimate-surge"
-    if is_honest_client(one):
+    if genuine_crawler(one) is not None or is_honest_client(one):
         return "crawler"
     number = len(one.addresses)
     few_each = one.each <= _FEW_EACH or one.topmost <= _SPREAD
@@ -341,6 +341,13 @@ def _why(load: Load, one: Carried, cause: Cause) -> Said:
         return why_surge(load, one, facts)
     if cause == "local-job":
         return say("{requests} requests in {span:span} by the site's own WordPress, to run its scheduled jobs", **facts)
+    if cause == "crawler" and (crawler := genuine_crawler(one)) is not None:
+        return say(
+            "{requests} requests in {span:span} by {addresses} addresses, most of them from the published networks of "
+            "crawlers such as {crawler}; {share:share} of the excess load, {lift:times} the usual",
+            crawler=crawler,
+            **facts,
+        )
     if cause == "crawler":
         return say(
             "{requests} requests in {span:span} by one client that says what it is; {share:share} of the excess load",

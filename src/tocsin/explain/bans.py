@@ -11,7 +11,7 @@ from tocsin.decide.crawlers import claimed_crawler
 from tocsin.detect.contrast import holds
 from tocsin.explain.accuse import Accused, folded
 from tocsin.explain.agents import honest_name
-from tocsin.explain.crawling import genuine
+from tocsin.explain.crawling import genuine, genuine_crawler
 from tocsin.explain.kinds import is_broad
 from tocsin.explain.load import BEFORE_S, Load, key_of
 from tocsin.explain.model import Accesses, Profile, Said, Spared, say
@@ -89,6 +89,7 @@ def bans_of(
     """
     if accused.carried is not None and is_broad(accused.carried.signature) and not accused.rose:
         return (), ()
+    only_genuine = accused.carried is not None and genuine_crawler(accused.carried) is not None
     files_elsewhere, least = has_no_files(load), _least_sent(accused)
     agents = accused.carried.agents if accused.carried is not None else Counter[str]()
     crawler = claimed_crawler(max(agents, key=agents.__getitem__, default=""))
@@ -108,7 +109,7 @@ def bans_of(
             why = say("such requests came from it, or from beside it, before, and as often as now")
         if why is not None:
             spare.append(Spared(address, why))
-        elif not ip_network(address).is_loopback:
+        elif not (only_genuine or ip_network(address).is_loopback):
             ban.append(address)
     return tuple(ban), tuple(spare)
 

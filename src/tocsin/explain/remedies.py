@@ -100,12 +100,14 @@ def _against(cause: Cause, top: Accused | None, facts: Sequence[Fact], front: st
         yield Remedy(say("cache the answer, or index what it searches; until then limit how often it may be asked for"))
     if cause == "legitimate-surge":
         yield Remedy(_bearing(top.carried))
-        yield from (slower(one) for one in (top.carried,) if one is not None and genuine_crawler(one) is not None)
 
 
 def is_against_somebody(cause: Cause, top: Accused) -> bool:
-    """Whether a class is to be turned away: not for a cause without a culprit, nor where it would hit others."""
-    return cause not in {"legitimate-surge", "unknown", "local-job"} and is_narrow(top)
+    """Whether a class is to be turned away: not for a cause without a culprit, nor where it would hit others, or
+    crawlers that are what they say.
+    """
+    is_guilty = cause not in {"legitimate-surge", "unknown", "local-job"}
+    return is_guilty and is_narrow(top) and (top.carried is None or genuine_crawler(top.carried) is None)
 
 
 def _bearing(one: Carried | None) -> Said:

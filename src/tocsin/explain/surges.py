@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from tocsin.explain.crawling import genuine_crawler
 from tocsin.explain.load import Load
 from tocsin.explain.model import Said, Value, say
 from tocsin.explain.returning import (
@@ -24,13 +23,6 @@ def why_surge(load: Load, one: Carried, facts: Mapping[str, Value]) -> Said:
     """Why a class is a surge: its numbers, and who sent it."""
     if one.visitors >= VISITORS:
         return _of_visitors(load, facts)
-    if (crawler := genuine_crawler(one)) is not None:
-        return say(
-            "{requests} requests in {span:span} by {addresses} addresses, most of them from the published networks of "
-            "crawlers such as {crawler}; {share:share} of the excess load, {lift:times} the usual",
-            crawler=crawler,
-            **facts,
-        )
     if fetches_repositories(load, one):
         return say(
             "{requests} requests in {span:span} by {addresses} addresses, most of them git's own, which fetches "

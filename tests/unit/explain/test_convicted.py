@@ -205,9 +205,9 @@ def indexed(genuine: int, others: int) -> list[HttpRequest]:
     ]
 
 
-def test_genuine_crawlers_that_sent_half_of_a_class_are_no_attack_and_fewer_are_spared_alone() -> None:
+def test_beside_genuine_crawlers_that_sent_half_of_a_class_nobody_is_banned_and_fewer_are_spared_alone() -> None:
     incident = only([*visits(0, 720), *indexed(45, 15)])
-    assert incident.cause == "legitimate-surge"
+    assert incident.cause == "crawler"
     assert incident.suspects[0].why.args["crawler"] == "Googlebot"
     assert incident.ban == ()
     assert incident.deny == ()

@@ -175,9 +175,9 @@ def test_googlebot_is_told_what_not_to_fetch_and_is_not_turned_away(
     path: str | None, query: str | None, pattern: str | None
 ) -> None:
     """It minds no Crawl-delay; and who is genuine is to be asked, not shut out."""
-    accused = of_class("legitimate-surge", Signature("GET", path, query), 400, "66.249.66.{}", GOOGLE)
-    found = remedies_of("legitimate-surge", accused, [], capacity_of([]))
-    assert [one.apply for one in found] == ["", f"User-agent: Googlebot\nDisallow: {pattern}" if pattern else ""]
+    accused = of_class("crawler", Signature("GET", path, query), 400, "66.249.66.{}", GOOGLE)
+    found = remedies_of("crawler", accused, [], capacity_of([]))
+    assert [one.apply for one in found] == [f"User-agent: Googlebot\nDisallow: {pattern}" if pattern else ""]
 
 
 @pytest.mark.parametrize("agent", [GOOGLE, "FooBot/1.0"])
