@@ -23,6 +23,7 @@ _GIT = ("/info/refs", "/git-upload-pack")
 """What git asks for to fetch: what there is, then a pack of it."""
 
 _HOSTS = 20
+_NEARLY_ALL = 0.9
 _MOST = 0.5
 _ONCE = 1.5
 _CROWD = 20
@@ -52,26 +53,36 @@ def previews_what_was_shared(one: Carried) -> bool:
 
 
 def fetches_what_was_shared(load: Load, one: Carried) -> bool:
-    """Whether a crowd fetches one thing, once each, while far more people than usual read the page that it belongs to:
-    a release, or a link that a chat's servers preview. People fetch files too, which costs an attacker a browser for
-    each; and who fetches for them says that it is a program, which a crowd in disguise does not.
+    """Whether a crowd fetches what is of one place, once each, while far more people than usual read there: a release,
+    or a link that a chat's servers preview. People fetch files too, which costs an attacker a browser for each; and who
+    fetches for them says that it is a program, which a crowd in disguise does not.
     """
     signature, number = one.signature, len(one.addresses)
-    path = signature.path or ""
-    is_one_thing = signature.method == "GET" and path != "" and "*" not in path and not signature.query
-    if not is_one_thing or number < _CROWD or one.each > _ONCE or not load.before_s:
+    if signature.method != "GET" or not signature.path or signature.query:
+        return False
+    if number < _CROWD or one.each > _ONCE or not load.before_s:
+        return False
+    places: Counter[str] = Counter()
+    for group in one.groups:
+        places[_place(group.path)] += group.requests
+    (place, there), *_ = places.most_common(1)
+    if there < _NEARLY_ALL * one.requests:
         return False
     told = sum(requests for agent, requests in one.agents.items() if honest_name(agent) is not None)
     if told < _MOST * one.requests:
         return False
-    now, before = _readers(load.groups, path), _readers(load.before, path)
+    now, before = _readers(load.groups, place), _readers(load.before, place)
     is_read = now >= max(_READERS, _READERS_SHARE * number)
     return is_read and now / load.now_s >= _READ_MORE * (before + 1) / load.before_s
 
 
-def _readers(groups: Sequence[Group], path: str) -> int:
-    """How many addresses read what a path belongs to (a page, a project) and fetched files of pages."""
-    place = "/".join(path.split("/")[:_PLACE]).rstrip("/") or "/"
+def _place(path: str) -> str:
+    """What a path belongs to: a page, a project, which git knows as `project.git`."""
+    return "/".join(path.split("/")[:_PLACE]).removesuffix(".git").rstrip("/") or "/"
+
+
+def _readers(groups: Sequence[Group], place: str) -> int:
+    """How many addresses read what is of a place and fetched files of pages."""
     files: Counter[str] = Counter()
     read = set()
     for group in groups:

@@ -245,6 +245,21 @@ def test_programs_that_fetch_what_was_shared_are_no_flood_where_people_read_it()
     assert incident.deny == ()
 
 
+def test_a_release_is_fetched_in_many_ways_and_is_one_thing() -> None:
+    ways = (
+        *(("/ana/tool/releases/download/v2/tool.tar.gz", "curl/8.14.1"), ("/ana/tool/archive/v2.zip", "Wget/1.25.0")),
+        *(("/ana/tool/releases/download/v2/tool.deb", "Homebrew/4.6.20"), ("/ana/tool.git/info/refs", "git/2.47.1")),
+    )
+    fetched = [
+        request(580 + i / 7, f"203.{i % 50}.{i % 40}.{i % 90}", ways[i % 4][0], user_agent=ways[i % 4][1])
+        for i in range(600)
+    ]
+    read = [one for i in range(60) for one in visit(582 + i, f"192.0.100.{i}", "/ana/tool/releases")]
+    incident = only([*visits(0, 680), *read, *fetched], OUT_OF_MEMORY)
+    assert incident.cause == "legitimate-surge"
+    assert incident.ban == ()
+
+
 @pytest.mark.parametrize(
     ("agent", "readers", "readers_before"), [(SYNAPSE, 12, 0), (SYNAPSE, 60, 280), ("Mozilla/5.0 Chrome/140.0", 60, 0)]
 )
