@@ -16,7 +16,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from tocsin.config import Config
-    from tocsin.detect.normal import Class, Kind, Normal
+    from tocsin.detect.asked import Kind
+    from tocsin.detect.normal import Class, Normal
 
 SHOWN = 30
 DAY_S = 86400.0

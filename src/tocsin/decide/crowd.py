@@ -28,10 +28,11 @@ from tocsin.decide.records import OTHERS, Hosts, Record, Seen, asked_of, host_of
 from tocsin.decide.siege import Change, Siege, SiegeSettings
 from tocsin.decide.sieges import LATEST, RIPE_S, WINDOW_S, Sieges
 from tocsin.decide.visitors import REFUSED, Visitors, is_asset
+from tocsin.detect.asked import Asked
 from tocsin.detect.books import Strike
 from tocsin.detect.contrast import Feature
 from tocsin.detect.evidence import Row
-from tocsin.detect.normal import CHAPTER_S, FIRST_KEPT, Asked, Normal, Request, sources_kept
+from tocsin.detect.normal import CHAPTER_S, FIRST_KEPT, Normal, Request, sources_kept
 from tocsin.model import HttpRequest
 from tocsin.server_events import Sample
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable
 
+from tocsin.detect.asked import BROWSERS
 from tocsin.detect.contrast import DIMENSIONS, Cell, Description, Feature, is_browser, narrowed
-from tocsin.detect.normal import BROWSERS
 
 POST = ("method", "POST")
 CLAIMING_SHARE = 0.97  # of what is asked for now

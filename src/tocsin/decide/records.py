@@ -6,8 +6,9 @@ from collections.abc import Sequence
 
 from msgspec import Struct
 
+from tocsin.detect.asked import ALL, Asked, features, matched, trigger_features
 from tocsin.detect.contrast import Feature, family_of, varied_path
-from tocsin.detect.normal import ALL, Asked, Request, features, matched, trigger_features
+from tocsin.detect.normal import Request
 from tocsin.model import HttpRequest
 
 OTHERS: Asked = ("", "*", "", "", "", "", "")

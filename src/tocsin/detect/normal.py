@@ -14,23 +14,13 @@ from __future__ import annotations
 import math
 from collections import deque
 from collections.abc import Iterable, Mapping
-from functools import lru_cache
 from zlib import crc32
 
 import msgspec
 from msgspec import Struct
 
-from tocsin.detect.contrast import (
-    Cell,
-    Description,
-    Feature,
-    family_of,
-    features_of,
-    is_browser,
-    is_software,
-    path_shapes,
-    varied_path,
-)
+from tocsin.detect.asked import BROWSERS, Asked, Kind, features, matched, trigger_features
+from tocsin.detect.contrast import Cell, Description, Feature, family_of, is_software, path_shapes, varied_path
 
 CHAPTER_S = 300.0
 HALF_LIFE_S = 7 * 86400.0
@@ -50,15 +40,6 @@ PEAK_FACTOR = 1.5
 PEAKED = frozenset(("method", "path", "query", "user_agent"))  # of which peaks are known
 SKETCH_BITS = 1024
 HOUR_SPAN = (0.25, 4.0)  # an hour's rate is believed to differ from the mean by no more
-
-Asked = tuple[str, str, str, str, str, str, str]
-"""Method, path, query, virtual host, agent, protocol and contact of a request; empty where there is none. The contact
-is `no referer`, `own referer` (a page of this site that the address has not loaded), `link` (another one that it has)
-or `referer`.
-"""
-
-Kind = tuple[str, str, str, str, str, str]
-"""A class: virtual host, method, shape of the path, family of agents, protocol, and where the referer points to."""
 
 
 class Request(Struct, array_like=True):
@@ -403,16 +384,6 @@ def sources_kept(method: str) -> int:
     return SOURCES_KEPT if method in {"GET", "HEAD"} else SENDERS_KEPT
 
 
-def features(asked: Asked) -> tuple[Feature, ...]:
-    """Every value that a description of such a request may use (see `contrast.features_of`)."""
-    return (*features_of(*asked[:5]), ("protocol", asked[5]), ("contact", asked[6]))
-
-
-def matched(asked: Asked) -> frozenset[Feature]:
-    """The same, with what an agent claims: to tell browsers from the apps of a class, once that is found."""
-    return frozenset((*features(asked), *((BROWSERS,) if is_browser(asked[4]) else ())))
-
-
 def _feature(text: str) -> Feature:
     dimension, _, value = text.partition("\0")
     return dimension, value
@@ -421,22 +392,3 @@ def _feature(text: str) -> Feature:
 def hour_of(ts: float) -> int:
     """The hour of the week (UTC) from Monday 0:00: 0 to 167."""
     return int(ts // 3600 + 72) % HOURS
-
-
-_TRIGGERS = frozenset(("path", "query"))
-ALL: Feature = ("all", "")
-BROWSERS: Feature = ("user_agent", "Mozilla/")
-
-
-@lru_cache(maxsize=1 << 13)
-def trigger_features(asked: Asked) -> tuple[Feature, ...]:
-    """The values by which a class far above its normal is noticed: all requests, their method, the path and its
-    shapes, the names in the query, and the products that the agent names.
-    """
-    agent = asked[4]
-    found = [one for one in features(asked) if one[0] in _TRIGGERS or (one[0] == "user_agent" and one[1] != agent)]
-    found.append(("method", asked[0]))
-    if agent:
-        found.append(("user_agent", agent))
-    found.append(ALL)
-    return tuple(dict.fromkeys(found))

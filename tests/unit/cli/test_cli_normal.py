@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 from cli_runs import config_in, run
 
-from tocsin.detect.normal import Asked, Normal, Request
+from tocsin.detect.asked import Asked
+from tocsin.detect.normal import Normal, Request
 from tocsin.ledger.store import Ledger
 
 MONDAY_NOON_TS = 1_793_016_000.0  # 2026-10-26 12:00 UTC

@@ -6,8 +6,9 @@ import pytest
 
 from tocsin.decide.gate import Measure, Present, measure_of
 from tocsin.decide.siege import REFUSED_TIMES, Siege, SiegeSettings, question_of, signature_of, text_of
+from tocsin.detect.asked import Asked
 from tocsin.detect.contrast import Description
-from tocsin.detect.normal import Asked, Normal, Request
+from tocsin.detect.normal import Normal, Request
 from tocsin.model import Finding, Signature
 
 T0 = 1_793_000_000.0

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from tocsin.detect import normal as remembered
-from tocsin.detect.normal import ALL, HALF_LIFE_S, Asked, Normal, Request, hour_of
+from tocsin.detect.asked import ALL, Asked
+from tocsin.detect.normal import HALF_LIFE_S, Normal, Request, hour_of
 
 T0 = 1_793_000_000.0  # Monday 26 October 2026, 07:33 UTC
 AGENT = "Mozilla/5.0 (X11; Linux x86_64; rv:128.0) Gecko/20100101 Firefox/128.0"
