@@ -305,7 +305,7 @@ class Crowd:
         ]
         times = [
             self._chapter_ts, self._tick_ts, self._rate_ts, sieges.spare_ts, sieges.pause_ts, sieges.suffering_until_ts,
-            sieges.whole_since_ts, sieges.attentive_until_ts, sieges.unmet_since_ts,
+            sieges.whole_since_ts, sieges.attentive_until_ts, sieges.unmet_ts, sieges.unmet_s, sieges.unmet * 1.0,
         ]  # fmt: skip
         saved = Saved(
             times, self.mask, self._rate_seen, self._besieged, [record.request for record in records], known, seen,
@@ -324,7 +324,8 @@ class Crowd:
         sieges = self.sieges
         self._chapter_ts, self._tick_ts, self._rate_ts, *times = saved.times
         sieges.spare_ts, sieges.pause_ts, sieges.suffering_until_ts, *times = times
-        sieges.whole_since_ts, sieges.attentive_until_ts, sieges.unmet_since_ts = times
+        sieges.whole_since_ts, sieges.attentive_until_ts, sieges.unmet_ts, sieges.unmet_s, unmet = times
+        sieges.unmet = bool(unmet)
         self.mask, self._rate_seen, self._besieged = saved.mask, saved.rate_seen, saved.besieged
         records = [record_again(request) for request in saved.records]
         self._known = {record.request.asked: record for record in records[: saved.known]}

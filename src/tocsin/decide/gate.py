@@ -25,7 +25,7 @@ NORMAL_SHARE = 0.02  # of all requests may normally be such ones of strangers, f
 VISITING_SHARE = 0.5  # of the senders, at most
 ASKED_VISITING_SHARE = 0.1  # of the senders, where they are only asked
 LEAST_REACHED = 0.25  # of such requests, from those whom a count would hit: a crowd that comes once is not met by it
-LEAST_VAGUE = 10  # of those, where a class says neither what is asked for: what is left of others looks like one
+LEAST_VAGUE = 10  # of those, where a class does not say what is asked for: what others leave over looks like one
 FAMILIAR_SHARE = 0.5  # of such requests, by programs that ask for the same at other times
 MANY_VISITORS = 2  # so many of the last minute, or more, speak against a measure; one may have been sent to
 

@@ -40,7 +40,7 @@ ALARM_EVERY_S = 1800.0
 ALARM_FACTOR = 2.0  # so many times what makes a siege, and this share of the excess: else nobody is told of it
 ALARM_SHARE = 0.5
 SIEGES_MAX = 8
-UNMET_S = 7200.0
+UNMET_S, UNMET_HALF_LIFE_S = 7200.0, 86400.0
 SEARCHED = 20  # descriptions, the best first
 PATHS_SEARCHED = 10  # and of others that name a path: what is wide fills the first places with its variants
 RANKED = 200
@@ -74,7 +74,8 @@ class Sieges:
         self.suffering_until_ts = -math.inf
         self.whole_since_ts = -math.inf  # since when all addresses are seen; infinity: not all are
         self.attentive_until_ts = -math.inf  # all should be
-        self.unmet_since_ts = math.inf  # since when something is far above its normal that nothing is done about
+        self.unmet = False  # whether something is far above its normal that nothing is done about
+        self.unmet_s, self.unmet_ts = 0.0, -math.inf  # how long that was so of late, and as of when
         self.spare_ts = -math.inf
         self.pause_ts = -math.inf
         self._counts: dict[Feature, float] = {}
@@ -88,9 +89,9 @@ class Sieges:
 
     def is_odd(self, now_ts: float) -> bool:
         """Whether what comes now is not to be learnt: a siege, or for some hours an excess that no measure fits. What
-        rises slowly would make itself normal.
+        rises slowly would make itself normal; what comes every hour is to become it.
         """
-        return self.lasting or now_ts < self.attentive_until_ts or 0 <= now_ts - self.unmet_since_ts < UNMET_S
+        return self.lasting or now_ts < self.attentive_until_ts or (self.unmet and self.unmet_s < UNMET_S)
 
     def load(
         self, window: Iterable[Seen], sieges: list[Siege], peaks: dict[Feature, float], alarms: dict[Description, float]
@@ -158,6 +159,10 @@ class Sieges:
             self.spare_ts = now_ts
             self.renew(now_ts)
         self._search(now_ts)
+        span_s = max(0.0, now_ts - self.unmet_ts) if self.unmet_ts > -math.inf else 0.0
+        faded_s = self.unmet_s * 0.5 ** (span_s / UNMET_HALF_LIFE_S)
+        self.unmet_s = min(UNMET_S, faded_s + min(span_s, WINDOW_S) * self.unmet)
+        self.unmet_ts = now_ts
 
     # -- a siege begins ----------------------------------------------------------------------------------------------
 
@@ -172,7 +177,7 @@ class Sieges:
             if number >= least and not excess:
                 excess = number >= limit(feature, now_ts, factor, least)
         if not excess:
-            self.unmet_since_ts = math.inf
+            self.unmet = False
         if not excess or now_ts < self.pause_ts or not self.normal.learnt:
             return
         self.pause_ts = now_ts + PAUSE_S
@@ -197,11 +202,11 @@ class Sieges:
             if fitting[0][2].times != 1 or now_ts >= self.whole_since_ts + ATTEND_S:
                 self._enter(*fitting[0], now_ts)
                 return
-            self.unmet_since_ts = min(now_ts, self.unmet_since_ts)
+            self.unmet = True
             self.attentive_until_ts = now_ts + WINDOW_S  # first see who is a visitor of those left out so far
             self.pause_ts = now_ts
             return
-        self.unmet_since_ts = min(now_ts, self.unmet_since_ts)
+        self.unmet = True
         if found and not (found[0][2].times or found[0][2].asks):
             self._alarm(*found[0], now_ts, self.normal.limit_of(found[0][0].features, now_ts, factor, least))
 

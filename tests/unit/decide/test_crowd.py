@@ -7,11 +7,13 @@ from pathlib import Path
 from random import Random
 
 import crowding
+import pytest
 from crowding import START_TS, Line, address, crowd, line, log, visit, visitors, xmlrpc
 
-from tocsin.decide.crowd import RIPENING_MAX, WINDOW_MAX
+from tocsin.decide.crowd import RIPENING_MAX, WINDOW_MAX, Crowd
 from tocsin.decide.records import kind_of
 from tocsin.decide.siege import Change, SiegeSettings
+from tocsin.decide.visitors import Visitors
 from tocsin.model import Decision, Finding, Signature
 from tocsin.replay import Replay
 
@@ -164,6 +166,29 @@ def test_what_rises_slowly_does_not_make_itself_normal(tmp_path: Path) -> None:
     attack = [one for n, (at, a_second) in enumerate(steps) for one in crowd(n, at, at + 300, a_second, page)]
     played = Played(tmp_path, log(visitors(5, 0, QUIET_S + 5400), attack))
     assert played.of("limit") or played.of("deny-request")
+
+
+def test_an_excess_that_no_measure_fits_is_kept_out_of_the_normal_for_two_hours_of_a_day(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    sieges = Crowd(Visitors(), SiegeSettings(), lambda _change: None).sieges
+    monkeypatch.setattr(sieges, "_search", lambda _now_ts: None)
+    sieges.unmet = True
+
+    def held(start_s: float, end_s: float) -> float:
+        """For how long what comes is not learnt, while nothing fits."""
+        seconds = 0.0
+        for at in range(int(start_s), int(end_s), 5):
+            sieges.tick(START_TS + at, [], ("access.log", 0, 0, b""))
+            seconds += 5 * sieges.is_odd(START_TS + at)
+        return seconds
+
+    assert held(0, 4 * 3600) == pytest.approx(7200, rel=0.1)
+    sieges.unmet = False
+    sieges.tick(START_TS + 30 * 3600, [], ("access.log", 0, 0, b""))
+    assert not sieges.is_odd(START_TS + 30 * 3600)
+    sieges.unmet = True
+    assert 1800 < held(30 * 3600, 34 * 3600) < 7200
 
 
 def test_episodes_that_the_same_apps_fetch_are_no_siege(tmp_path: Path) -> None:
