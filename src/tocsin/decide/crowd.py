@@ -125,7 +125,7 @@ class Crowd:
             self._tick(now_ts, row())
         elif self.sieges.all:
             self.sieges.renew(now_ts)
-        file = is_asset(request.path)
+        file = request.method == "GET" and is_asset(request.path) and ".php/" not in request.path
         if file and request.referer and request.status != 404:
             if is_visitor:
                 self._hosts.note(host_of(request.referer))
@@ -135,7 +135,7 @@ class Crowd:
         weight, cost_s = self.mask + 1.0, request.duration_s or 0.0
         units = weight * self._worth(cost_s) if cost_s else weight
         refused = request.status == REFUSED and self.sieges.lasting
-        apart = refused or (file and request.status in SENT and ".php" not in request.path)
+        apart = refused or (file and request.status in SENT)
         seen = Seen(now_ts, subject, record, was_visitor, False, weight, units, cost_s * weight, apart)
         self._ripening.append(seen)
         if len(self._ripening) > RIPENING_MAX:  # a flood: who waits longest is judged as what he is by now

@@ -42,6 +42,7 @@ from tocsin.model import HttpRequest
 _STYLE = {"css", "js", "mjs", "map", "wasm", "woff", "woff2", "ttf", "otf", "eot"}
 _PICTURES = {"png", "jpg", "jpeg", "gif", "webp", "avif", "svg", "ico", "bmp", "mp3", "mp4", "ogg", "webm"}
 ASSET_SUFFIXES = frozenset(_STYLE | _PICTURES)
+AVATARS = ("/avatars", "/repo-avatars")
 REFUSED = 429
 PAGES_KEPT = 8
 BARE_ASSET_S = 15.0
@@ -80,7 +81,9 @@ class Saved(Struct, frozen=True, array_like=True):
 
 def is_asset(path: str) -> bool:
     """Whether a path ends like something that a page embeds, or is somebody's picture, as forges name them."""
-    return path[-6:].rpartition(".")[2].lower() in ASSET_SUFFIXES or "/avatar" in path
+    return path[-6:].rpartition(".")[2].lower() in ASSET_SUFFIXES or (
+        "avatars/" in path and path.rpartition("/")[0].endswith(AVATARS)
+    )
 
 
 def is_page(path: str) -> bool:

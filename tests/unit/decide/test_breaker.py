@@ -193,6 +193,8 @@ def test_what_names_no_page(referer: str | None) -> None:
 
 def test_assets_are_told_by_their_ending() -> None:
     assert all(map(is_asset, ("/a.css", "/A.JPG", "/x/y.woff2", "/.js")))
+    assert all(map(is_asset, ("/avatars/4f2a", "/git/repo-avatars/7")))
+    assert not any(map(is_asset, ("/ana/avatars/commit/4f2a", "/ana/avatar-tool", "/avatars")))
     assert not any(map(is_asset, ("/", "", "/a.php", "/css", "/a.css/b", "/.env")))
 
 

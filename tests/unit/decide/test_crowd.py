@@ -98,6 +98,17 @@ def test_assets_that_are_not_there_are_no_part_of_a_page(tmp_path: Path) -> None
     assert played.of("deny-request")
 
 
+def test_what_only_ends_like_a_file_is_none(tmp_path: Path) -> None:
+    for folder, request in (("a", "POST /xmlrpc.php/x.css"), ("b", "GET /index.php/x.css")):
+        rng = Random(7)
+        attack = [
+            line(START_TS + QUIET_S + at / 8, address(rng, 120), request, 200, crowding.SITE + "/", "X/1")
+            for at in range(8 * 120)
+        ]
+        (tmp_path / folder).mkdir()
+        assert Played(tmp_path / folder, log(visitors(1, 0, QUIET_S + 400), attack)).of("deny-request")
+
+
 def test_another_phone_with_the_app_goes_on(tmp_path: Path) -> None:
     """It was not seen before, but its like was, and those who attack claim to be browsers."""
     phone = [line(START_TS + QUIET_S + 30 + 9 * n, "203.0.113.77", "POST /xmlrpc.php", 200, "-", "wp-iphone/25.1")
